@@ -1,0 +1,51 @@
+"""The errors edged raises, in one tree, split by whose fault they are.
+
+Invariants:
+- The text reads ``cannot <verb> <object>: <cause>`` or names what was expected, what came and what
+  to do about it; it never needs a traceback to be understood.
+- No transport knowledge: gRPC status objects are made from these in ``edged.rpc``, exit codes in
+  ``edged.__main__``.
+"""
+
+from __future__ import annotations
+
+
+class EdgedError(Exception):
+    """Base of all errors that edged raises on purpose."""
+
+
+class RequestError(EdgedError):
+    """A caller asked for something that cannot be answered.
+
+    Args:
+        code: the name of the gRPC status the caller is to see, such as ``"INVALID_ARGUMENT"``.
+        message: what was expected, what came and what to do.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ModelError(EdgedError):
+    """A graph, a program, a manifest or an image's content is at fault."""
+
+
+class DeviceError(EdgedError):
+    """The NPU, or the process that drives it, is at fault or taken."""
+
+
+class FetchError(EdgedError):
+    """An image could not be obtained: the other side or the way to it is at fault."""
+
+
+class VerifyError(EdgedError):
+    """What was obtained is not what was announced: digest, size or signature."""
+
+
+class StoreError(EdgedError):
+    """The device's own disk is at fault: full, damaged or read-only."""
+
+
+class ConfigError(EdgedError):
+    """The configuration or the command line is at fault."""
