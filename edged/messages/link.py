@@ -77,7 +77,9 @@ def encode(frame: Frame) -> tuple[bytes, bytes]:
     if len(meta) > META_LIMIT:
         raise ProtocolError(f"cannot send frame: meta is {len(meta)} bytes, limit {META_LIMIT}")
     if len(frame.body) > BODY_LIMIT:
-        raise ProtocolError(f"cannot send frame: body is {len(frame.body)} bytes, limit {BODY_LIMIT}")
+        raise ProtocolError(
+            f"cannot send frame: body is {len(frame.body)} bytes, limit {BODY_LIMIT}"
+        )
     return HEADER.pack(MAGIC, frame.kind, len(meta), len(frame.body), frame.id) + meta, frame.body
 
 
@@ -91,7 +93,9 @@ def parse_header(header: bytes) -> tuple[Kind, int, int, int]:
     if magic != MAGIC:
         raise ProtocolError(f"cannot read frame: magic is {magic!r}, expected {MAGIC!r}")
     if meta_length > META_LIMIT or body_length > BODY_LIMIT:
-        raise ProtocolError(f"cannot read frame: lengths {meta_length}, {body_length} over the limit")
+        raise ProtocolError(
+            f"cannot read frame: lengths {meta_length}, {body_length} over the limit"
+        )
     try:
         return Kind(kind), frame_id, meta_length, body_length
     except ValueError as exc:

@@ -1,0 +1,267 @@
+"""Types of the messages in protos/; a test compares the names and fields with descriptors.bin."""
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Literal
+
+from google.protobuf.internal.containers import (
+    MessageMap,
+    RepeatedCompositeFieldContainer,
+    RepeatedScalarFieldContainer,
+)
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import Int64Value
+
+class DataType(IntEnum):
+    DT_INVALID = 0
+    DT_FLOAT = 1
+    DT_DOUBLE = 2
+    DT_INT32 = 3
+    DT_UINT8 = 4
+    DT_INT16 = 5
+    DT_INT8 = 6
+    DT_STRING = 7
+    DT_COMPLEX64 = 8
+    DT_INT64 = 9
+    DT_BOOL = 10
+    DT_QINT8 = 11
+    DT_QUINT8 = 12
+    DT_QINT32 = 13
+    DT_BFLOAT16 = 14
+    DT_QINT16 = 15
+    DT_QUINT16 = 16
+    DT_UINT16 = 17
+    DT_COMPLEX128 = 18
+    DT_HALF = 19
+    DT_RESOURCE = 20
+    DT_VARIANT = 21
+    DT_UINT32 = 22
+    DT_UINT64 = 23
+
+class TensorShapeProto(Message):
+    class Dim(Message):
+        size: int
+        name: str
+        def __init__(self, *, size: int = ..., name: str = ...) -> None: ...
+
+    unknown_rank: bool
+    @property
+    def dim(self) -> RepeatedCompositeFieldContainer[TensorShapeProto.Dim]: ...
+    def __init__(
+        self, *, dim: Iterable[TensorShapeProto.Dim] = ..., unknown_rank: bool = ...
+    ) -> None: ...
+
+class TensorProto(Message):
+    # The type is an int: a peer may send a number that DataType does not have.
+    dtype: int
+    version_number: int
+    tensor_content: bytes
+    @property
+    def tensor_shape(self) -> TensorShapeProto: ...
+    @property
+    def float_val(self) -> RepeatedScalarFieldContainer[float]: ...
+    @property
+    def double_val(self) -> RepeatedScalarFieldContainer[float]: ...
+    @property
+    def int_val(self) -> RepeatedScalarFieldContainer[int]: ...
+    @property
+    def string_val(self) -> RepeatedScalarFieldContainer[bytes]: ...
+    @property
+    def scomplex_val(self) -> RepeatedScalarFieldContainer[float]: ...
+    @property
+    def int64_val(self) -> RepeatedScalarFieldContainer[int]: ...
+    @property
+    def bool_val(self) -> RepeatedScalarFieldContainer[bool]: ...
+    @property
+    def dcomplex_val(self) -> RepeatedScalarFieldContainer[float]: ...
+    @property
+    def half_val(self) -> RepeatedScalarFieldContainer[int]: ...
+    @property
+    def uint32_val(self) -> RepeatedScalarFieldContainer[int]: ...
+    @property
+    def uint64_val(self) -> RepeatedScalarFieldContainer[int]: ...
+    def __init__(
+        self,
+        *,
+        dtype: int = ...,
+        tensor_shape: TensorShapeProto = ...,
+        version_number: int = ...,
+        tensor_content: bytes = ...,
+        float_val: Iterable[float] = ...,
+        double_val: Iterable[float] = ...,
+        int_val: Iterable[int] = ...,
+        string_val: Iterable[bytes] = ...,
+        scomplex_val: Iterable[float] = ...,
+        int64_val: Iterable[int] = ...,
+        bool_val: Iterable[bool] = ...,
+        dcomplex_val: Iterable[float] = ...,
+        half_val: Iterable[int] = ...,
+        uint32_val: Iterable[int] = ...,
+        uint64_val: Iterable[int] = ...,
+    ) -> None: ...
+
+class ModelSpec(Message):
+    name: str
+    version_label: str
+    signature_name: str
+    @property
+    def version(self) -> Int64Value: ...
+    def __init__(
+        self, *, name: str = ..., version_label: str = ..., signature_name: str = ...
+    ) -> None: ...
+    def WhichOneof(
+        self, oneof_group: Literal["version_choice"] | bytes | str
+    ) -> Literal["version", "version_label"] | None: ...
+
+class PredictRequest(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def inputs(self) -> MessageMap[str, TensorProto]: ...
+    @property
+    def output_filter(self) -> RepeatedScalarFieldContainer[str]: ...
+    def __init__(
+        self,
+        *,
+        model_spec: ModelSpec = ...,
+        inputs: Mapping[str, TensorProto] = ...,
+        output_filter: Iterable[str] = ...,
+    ) -> None: ...
+
+class PredictResponse(Message):
+    @property
+    def outputs(self) -> MessageMap[str, TensorProto]: ...
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    def __init__(
+        self, *, outputs: Mapping[str, TensorProto] = ..., model_spec: ModelSpec = ...
+    ) -> None: ...
+
+class DeployRequest(Message):
+    reference: str
+    def __init__(self, *, reference: str = ...) -> None: ...
+
+class Outcome(IntEnum):
+    OUTCOME_UNSPECIFIED = 0
+    COMMITTED = 1
+    REVERTED = 2
+    FAILED = 3
+
+class DeployEvent(Message):
+    state: str
+    digest: str
+    detail: str
+    elapsed_us: int
+    bytes_done: int
+    bytes_total: int
+    outcome: int
+    error: str
+    parked_us: int
+    def __init__(
+        self,
+        *,
+        state: str = ...,
+        digest: str = ...,
+        detail: str = ...,
+        elapsed_us: int = ...,
+        bytes_done: int = ...,
+        bytes_total: int = ...,
+        outcome: int = ...,
+        error: str = ...,
+        parked_us: int = ...,
+    ) -> None: ...
+
+class UndeployRequest(Message):
+    def __init__(self) -> None: ...
+
+class UndeployReply(Message):
+    digest: str
+    def __init__(self, *, digest: str = ...) -> None: ...
+
+class StatusRequest(Message):
+    def __init__(self) -> None: ...
+
+class Model(Message):
+    digest: str
+    reference: str
+    name: str
+    version: str
+    format: str
+    sku: str
+    memory_bytes: int
+    isa: str
+    worker_pid: int
+    deployed_unix_us: int
+    def __init__(
+        self,
+        *,
+        digest: str = ...,
+        reference: str = ...,
+        name: str = ...,
+        version: str = ...,
+        format: str = ...,
+        sku: str = ...,
+        memory_bytes: int = ...,
+        isa: str = ...,
+        worker_pid: int = ...,
+        deployed_unix_us: int = ...,
+    ) -> None: ...
+
+class Counters(Message):
+    answered: int
+    failed: int
+    refused: int
+    expired: int
+    cancelled: int
+    queued: int
+    queued_bytes: int
+    worker_deaths: int
+    deployments: int
+    reverts: int
+    def __init__(
+        self,
+        *,
+        answered: int = ...,
+        failed: int = ...,
+        refused: int = ...,
+        expired: int = ...,
+        cancelled: int = ...,
+        queued: int = ...,
+        queued_bytes: int = ...,
+        worker_deaths: int = ...,
+        deployments: int = ...,
+        reverts: int = ...,
+    ) -> None: ...
+
+class StatusReply(Message):
+    version: str
+    pid: int
+    uptime_us: int
+    state: str
+    reason: str
+    runtime: str
+    previous_digest: str
+    deployment: str
+    deployments_waiting: int
+    @property
+    def listen(self) -> RepeatedScalarFieldContainer[str]: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def counters(self) -> Counters: ...
+    def __init__(
+        self,
+        *,
+        version: str = ...,
+        pid: int = ...,
+        uptime_us: int = ...,
+        state: str = ...,
+        reason: str = ...,
+        runtime: str = ...,
+        listen: Iterable[str] = ...,
+        model: Model | None = ...,
+        previous_digest: str = ...,
+        deployment: str = ...,
+        deployments_waiting: int = ...,
+        counters: Counters = ...,
+    ) -> None: ...
