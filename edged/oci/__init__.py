@@ -1,0 +1,27 @@
+"""OCI images of models: read, written, unpacked. No policy, no network.
+
+``open_image`` finds one by reference, ``Image.unpack_model`` takes the model out safely,
+``write_image`` makes one, ``LayoutFolder`` is a place that keeps them.
+"""
+
+from edged.oci.digest import Digest, VerifiedReader
+from edged.oci.facts import ModelFacts
+from edged.oci.image import Image, load_image, open_image, write_image
+from edged.oci.layout import LayoutArchive, LayoutFolder, write_archive
+from edged.oci.reference import Reference
+from edged.oci.unpack import Limits
+
+__all__ = [
+    "Digest",
+    "Image",
+    "LayoutArchive",
+    "LayoutFolder",
+    "Limits",
+    "ModelFacts",
+    "Reference",
+    "VerifiedReader",
+    "load_image",
+    "open_image",
+    "write_archive",
+    "write_image",
+]

@@ -1,0 +1,223 @@
+"""Images of models: opened from a reference, unpacked, copied, made.
+
+Invariants:
+- An ``Image`` was found by name but is known by its manifest's digest; the manifest and the
+  configuration were verified when it was opened, everything else is verified while it is read.
+- ``unpack_model`` and ``write_image`` leave either the whole result or nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edged.errors import FetchError, ModelError, StoreError
+from edged.oci import durable, spec, unpack
+from edged.oci.digest import Digest, VerifiedReader
+from edged.oci.facts import ModelFacts
+from edged.oci.layer import write_layer
+from edged.oci.layout import Layout, LayoutArchive, LayoutFolder, write_archive
+from edged.oci.reference import ARCHIVE, Reference
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of a layout.
+
+    Attributes:
+        layout: where its blobs are.
+        descriptor: of its manifest.
+        manifest: parsed.
+        config: parsed.
+    """
+
+    layout: Layout
+    descriptor: spec.Descriptor
+    manifest: spec.Manifest
+    config: spec.Config
+
+    @property
+    def digest(self) -> Digest:
+        """The manifest's digest: the image's name."""
+        return self.descriptor.digest
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The manifest's annotations."""
+        return self.manifest.annotations
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the annotations say about the model.
+
+        Raises:
+            ModelError: it is not an image of an edged model.
+        """
+        return ModelFacts.parse(self.annotations)
+
+    def blobs(self) -> Iterator[spec.Descriptor]:
+        """Every blob of the image: layers, configuration, and the manifest last."""
+        yield from self.manifest.layers
+        yield self.manifest.config
+        yield self.descriptor
+
+    def open_blob(self, descriptor: spec.Descriptor) -> VerifiedReader:
+        """The content of one blob, verified while it is read."""
+        return self.layout.open_blob(descriptor)
+
+    def unpack_model(self, dest: Path, limits: unpack.Limits | None = None) -> None:
+        """Make the folder ``dest`` with what the image has in ``/model``.
+
+        The folder appears at once, when all of it was verified and is on the disk.
+
+        Raises:
+            ModelError: the image asks for something that is not allowed; see ``unpack``.
+            VerifyError: a blob is not what it is announced as.
+            FetchError: a blob is missing.
+            StoreError: ``dest`` exists, or the disk failed.
+        """
+        if dest.exists():
+            raise StoreError(f"cannot unpack {self.digest} to {dest}: it exists")
+        try:
+            partial = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=dest.parent))
+        except OSError as exc:
+            raise StoreError(f"cannot unpack {self.digest} to {dest}: {exc}") from exc
+        try:
+            unpack.unpack(self._open_layers(), partial, limits)
+            partial.chmod(0o755)
+            partial.rename(dest)
+            durable.sync_folder(dest.parent)
+        except OSError as exc:
+            raise StoreError(f"cannot unpack {self.digest} to {dest}: {exc}") from exc
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _open_layers(self) -> Iterator[tuple[VerifiedReader, spec.Descriptor, Digest]]:
+        for layer, diff_id in zip(self.manifest.layers, self.config.diff_ids, strict=True):
+            yield self.open_blob(layer), layer, diff_id
+
+    def copy_to(self, layout: LayoutFolder, tag: str | None = None) -> None:
+        """Copy the image, every blob verified, and tag it there."""
+        for descriptor in self.blobs():
+            with self.open_blob(descriptor) as blob:
+                layout.put_stream(blob, descriptor)
+        plain = spec.Descriptor(
+            self.descriptor.media_type, self.descriptor.digest, self.descriptor.size
+        )
+        layout.set_tag(plain, tag)
+
+
+def open_image(reference: Reference | str) -> Image:
+    """Open an image by its reference.
+
+    Raises:
+        ConfigError: the reference cannot be read or its kind is not supported.
+        FetchError: nothing is there, or no image of that tag, or it has to be told which.
+        ModelError: a document is not what it should be.
+        VerifyError: a document is not what was announced.
+    """
+    if isinstance(reference, str):
+        reference = Reference.parse(reference)
+    archive = reference.transport == ARCHIVE
+    layout: Layout = LayoutArchive(reference.path) if archive else LayoutFolder(reference.path)
+    return load_image(layout, _choose(layout.index(), reference))
+
+
+def load_image(layout: Layout, descriptor: spec.Descriptor) -> Image:
+    """Read the manifest and the configuration of an image.
+
+    Raises:
+        ModelError, VerifyError, FetchError: as ``open_image``.
+    """
+    manifest = spec.Manifest.parse(_document(layout, descriptor, spec.MANIFEST))
+    config = spec.Config.parse(_document(layout, manifest.config, spec.CONFIG))
+    if len(config.diff_ids) != len(manifest.layers):
+        raise ModelError(
+            f"cannot read image {descriptor.digest}: {len(manifest.layers)} layers, but its "
+            f"configuration has {len(config.diff_ids)} diff_ids"
+        )
+    return Image(layout, descriptor, manifest, config)
+
+
+def write_image(
+    files: Mapping[str, bytes | Path],
+    facts: ModelFacts,
+    reference: Reference,
+    *,
+    annotations: Mapping[str, str] | None = None,
+) -> Digest:
+    """Make the image of a model, of one uncompressed layer.
+
+    Equal files, facts and annotations give an equal digest.
+
+    Args:
+        files: from the path below ``/model`` to the content, or the file that has it.
+        facts: what the device has to know before it fetches the rest.
+        reference: the layout folder (its other images stay) or the archive (replaced) to write.
+        annotations: more of them. There is no time stamp unless it is given here, since it would
+            change the digest.
+
+    Raises:
+        StoreError: the disk failed.
+    """
+    if reference.transport != ARCHIVE:
+        return _write(LayoutFolder.create(reference.path), files, facts, reference, annotations)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=reference.path.parent) as folder:
+            layout = LayoutFolder.create(Path(folder))
+            digest = _write(layout, files, facts, reference, annotations)
+            write_archive(layout, reference.path)
+            return digest
+    except OSError as exc:
+        raise StoreError(f"cannot write {reference.path}: {exc}") from exc
+
+
+def _write(
+    layout: LayoutFolder,
+    files: Mapping[str, bytes | Path],
+    facts: ModelFacts,
+    reference: Reference,
+    annotations: Mapping[str, str] | None,
+) -> Digest:
+    with layout.new_blob() as out:
+        write_layer(files, out)
+    layer = spec.Descriptor(spec.LAYER_TAR, out.digest, out.size)
+    config = layout.put_bytes(spec.Config((out.digest,)).to_json(), spec.CONFIG)
+    manifest = spec.Manifest(config, (layer,), {**facts.annotations(), **(annotations or {})})
+    descriptor = layout.put_bytes(manifest.to_json(), spec.MANIFEST)
+    layout.set_tag(descriptor, reference.tag)
+    return descriptor.digest
+
+
+def _choose(index: spec.Index, reference: Reference) -> spec.Descriptor:
+    tags = [d.annotations.get(spec.REF_NAME) for d in index.manifests]
+    known = ", ".join(sorted(t for t in tags if t)) or "none"
+    if reference.tag is None:
+        found = list(index.manifests)
+    else:
+        found = [d for d, tag in zip(index.manifests, tags, strict=True) if tag == reference.tag]
+    if not found:
+        wanted = f"image with tag {reference.tag!r}" if reference.tag else "image"
+        raise FetchError(f"cannot open {reference}: no {wanted} there (tags: {known})")
+    if len({d.digest for d in found}) > 1:
+        raise FetchError(
+            f"cannot open {reference}: it holds several images; say which by tag (tags: {known})"
+        )
+    if found[0].media_type != spec.MANIFEST:
+        raise ModelError(
+            f"cannot open {reference}: expected an image manifest, got {found[0].media_type!r}"
+        )
+    return found[0]
+
+
+def _document(layout: Layout, descriptor: spec.Descriptor, media_type: str) -> bytes:
+    if descriptor.size > spec.DOCUMENT_LIMIT:
+        raise ModelError(
+            f"cannot read {media_type}: {descriptor.size} bytes announced, expected at most "
+            f"{spec.DOCUMENT_LIMIT}"
+        )
+    with layout.open_blob(descriptor) as blob:
+        return blob.read()

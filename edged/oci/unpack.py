@@ -1,0 +1,231 @@
+"""Takes a model's files out of the layers of an image nobody vouched for.
+
+Invariants:
+- Only regular files and folders below ``model/`` are made, inside one fresh folder; any link,
+  device, pipe, ``..``, absolute path, whiteout or second file of the same name refuses the image.
+- Sizes, counts and depths are limited before anything is written for them.
+- Layers are verified against the manifest's digest as they come and the configuration's after
+  decompression. ``unpack`` returns only when all of it held; what was written before an error is
+  garbage, which the caller throws away with the folder.
+- Every file is on the disk (fsync) when it returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edged.errors import ModelError, StoreError, VerifyError
+from edged.oci import durable, spec, tar
+from edged.oci.digest import CHUNK, Digest, VerifiedReader
+from edged.oci.layer import ROOT
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may ask of the device."""
+
+    file_bytes: int = 2 << 30
+    total_bytes: int = 4 << 30
+    entries: int = 4096  # members of all layers, headers of every kind included
+    depth: int = 8  # folders, "model" included
+    name_bytes: int = 255  # of one component
+
+
+class Inflater:
+    """Reads a gzip stream of one member, with no more in memory than two chunks.
+
+    Its digest and size are those after decompression; ``limit`` stops a stream that grows for ever.
+    """
+
+    def __init__(self, source: VerifiedReader, limit: int, what: str) -> None:
+        self._source = source
+        self._zlib = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self._limit = limit
+        self._what = what
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` decompressed bytes, nothing at the end."""
+        while not self._zlib.eof:
+            data = self._zlib.unconsumed_tail or self._source.read(CHUNK)
+            try:
+                out = self._zlib.decompress(data, size)
+            except zlib.error as exc:
+                raise ModelError(f"cannot unpack {self._what}: damaged gzip data ({exc})") from exc
+            self._limit -= len(out)
+            if self._limit < 0:
+                raise ModelError(f"cannot unpack {self._what}: it decompresses to too many bytes")
+            if out:
+                return out
+            if not data and not self._zlib.eof:
+                raise ModelError(f"cannot unpack {self._what}: the gzip data ends early")
+        return b""
+
+
+class _Hashing:
+    """Passes a stream on and keeps its digest."""
+
+    def __init__(self, source: tar.Source) -> None:
+        self._source = source
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self._hash.update(data)
+        return data
+
+    def finish(self) -> Digest:
+        """Read on to the end and give the digest of everything."""
+        while self.read(CHUNK):
+            pass
+        return Digest(self._hash.hexdigest())
+
+
+class Unpacker:
+    """Fills one folder from the layers of one image, in order.
+
+    Args:
+        root: an empty folder of our own; it receives what is in ``/model``.
+        limits: what the image may ask for, over all its layers.
+    """
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self._root = root
+        self._limits = limits
+        self._left_bytes = limits.total_bytes
+        self._left_entries = limits.entries
+        self._folders: set[Path] = {root}
+
+    def add_layer(self, blob: VerifiedReader, media_type: str, diff_id: Digest, what: str) -> None:
+        """Unpack one layer.
+
+        Raises:
+            ModelError: the layer asks for something that is not allowed.
+            VerifyError: its bytes are not those announced.
+            StoreError: the disk did not take them.
+        """
+        plain: tar.Source = blob
+        if media_type == spec.LAYER_TAR_GZIP:
+            headers = 2 * tar.BLOCK * self._limits.entries
+            plain = Inflater(blob, self._limits.total_bytes + headers + (1 << 20), what)
+        hashing = _Hashing(plain)
+        reader = tar.TarReader(hashing, what, self._left_entries + 1)
+        for entry in reader:
+            self._left_entries -= 1
+            self._add(entry, reader, what)
+        got = hashing.finish()
+        blob.drain()
+        if got != diff_id:
+            raise VerifyError(
+                f"cannot unpack {what}: expected {diff_id} after decompression, got {got}"
+            )
+
+    def finish(self) -> None:
+        """Make the folders durable too.
+
+        Raises:
+            ModelError: there was no file below ``model/`` at all.
+            StoreError: the disk failed.
+        """
+        if self._left_bytes == self._limits.total_bytes and len(self._folders) == 1:
+            raise ModelError(f"cannot unpack image: it has nothing below /{ROOT}")
+        try:
+            for folder in sorted(self._folders, reverse=True):
+                durable.sync_folder(folder)
+        except OSError as exc:
+            raise StoreError(f"cannot unpack to {self._root}: {exc}") from exc
+
+    def _add(self, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
+        parts = self._check_name(entry.name, what)
+        if entry.kind not in (tar.FILE, tar.FOLDER):
+            raise _refused(what, entry.name, f"it is a {entry.kind}; only files and folders may be")
+        if len(parts) <= 1:
+            if entry.kind != tar.FOLDER:
+                raise _refused(what, entry.name, f"it is not below {ROOT}/")
+            return
+        target = self._root.joinpath(*parts[1:])
+        try:
+            if entry.kind == tar.FOLDER:
+                self._make_folders(target)
+            else:
+                self._make_folders(target.parent)
+                self._write(target, entry, reader, what)
+        except FileExistsError as exc:
+            raise _refused(what, entry.name, "the name is there already") from exc
+        except OSError as exc:
+            raise StoreError(f"cannot unpack {what}: {exc}") from exc
+
+    def _check_name(self, name: str, what: str) -> list[str]:
+        """The components of a name that stays below ``model/``."""
+        parts = name.removesuffix("/").split("/")
+        if parts[0] == ".":  # "./model/x", and "./" for the root itself
+            parts = parts[1:]
+        if not parts:
+            return []
+        if len(parts) > self._limits.depth + 1:
+            raise _refused(what, name, f"it is deeper than {self._limits.depth} folders")
+        for part in parts:
+            if part in ("", ".", "..") or any(ord(c) < 32 or ord(c) == 127 for c in part):
+                raise _refused(what, name, "it is not a plain relative path")
+            if part.startswith(".wh."):
+                raise _refused(what, name, "it is a whiteout")
+            if len(part.encode()) > self._limits.name_bytes:
+                raise _refused(what, name, f"longer than {self._limits.name_bytes} bytes")
+        if parts[0] != ROOT:
+            raise _refused(what, name, f"it is not below {ROOT}/")
+        return parts
+
+    def _make_folders(self, folder: Path) -> None:
+        if folder in self._folders:
+            return
+        self._make_folders(folder.parent)
+        folder.mkdir(mode=0o755)
+        self._folders.add(folder)
+
+    def _write(self, target: Path, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
+        if entry.size > min(self._limits.file_bytes, self._left_bytes):
+            raise _refused(
+                what,
+                entry.name,
+                f"{entry.size} bytes; at most {self._limits.file_bytes} in a file and "
+                f"{self._limits.total_bytes} in all may be",
+            )
+        self._left_bytes -= entry.size
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(target, flags, 0o644), "wb") as out:
+            while chunk := reader.read(CHUNK):
+                out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+
+
+def unpack(
+    layers: Iterable[tuple[VerifiedReader, spec.Descriptor, Digest]],
+    root: Path,
+    limits: Limits | None = None,
+) -> None:
+    """Unpack all layers of an image into the empty folder ``root``.
+
+    Args:
+        layers: for each its verified stream (closed here), its descriptor and its digest after
+            decompression.
+        root: receives the content of ``/model``.
+        limits: what the image may ask for; the defaults suit the shipped SKU.
+
+    Raises:
+        ModelError, VerifyError, StoreError: see ``Unpacker``.
+    """
+    unpacker = Unpacker(root, limits or Limits())
+    for blob, descriptor, diff_id in layers:
+        with blob:
+            what = f"layer {descriptor.digest}"
+            unpacker.add_layer(blob, descriptor.media_type, diff_id, what)
+    unpacker.finish()
+
+
+def _refused(what: str, name: str, cause: str) -> ModelError:
+    return ModelError(f"cannot unpack {what}: {name[:200]!r} is refused: {cause}")
