@@ -1,7 +1,7 @@
 """What edged says to applications and operators: protobuf messages with upstream's wire format.
 
-The types a checker sees are in ``__init__.pyi``; ``pool`` makes the classes, ``link`` holds the frames
-between daemon and worker.
+The types a checker sees are in ``__init__.pyi``; ``pool`` makes the classes, ``link`` holds the
+frames between daemon and worker.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class ModelSpec(Message):
     def __init__(
         self, *, name: str = ..., version_label: str = ..., signature_name: str = ...
     ) -> None: ...
-    def WhichOneof(
+    def WhichOneof(  # noqa: N802
         self, oneof_group: Literal["version_choice"] | bytes | str
     ) -> Literal["version", "version_label"] | None: ...
 
@@ -199,7 +199,7 @@ class Model(Message):
         reference: str = ...,
         name: str = ...,
         version: str = ...,
-        format: str = ...,
+        format: str = ...,  # noqa: A002
         sku: str = ...,
         memory_bytes: int = ...,
         isa: str = ...,

@@ -2,24 +2,29 @@
 
 A frame is a fixed header, a small JSON document and opaque bytes::
 
-    header  little-endian, 20 bytes: magic b"eL" | kind u16 | meta length u32 | body length u32 | id u64
+    header  20 bytes, little-endian:
+            magic b"eL" | kind u16 | meta length u32 | body length u32 | id u64
     meta    JSON object, UTF-8, at most META_LIMIT bytes
     body    bytes, at most BODY_LIMIT; a PredictRequest or PredictResponse as it came off the wire
 
-Direction and meaning of the kinds (``meta`` in braces, ``id`` pairs an answer with its question):
+Kinds (``meta`` in braces; ``id`` pairs an answer with its question, 0 where there is no question):
 
-=========  ================  ==========================================================================
-kind       from              meaning
-=========  ================  ==========================================================================
-HELLO      worker            loaded and encoded, off the NPU {name, version, pid, isa, format, sku, ...}
-ACTIVATE   daemon            take the NPU; answered by ACTIVE {} or ERROR
-LEAVE      daemon            leave the NPU; answered by LEFT {}
-PROBE      daemon            run the golden test; answered by PROBED {ok, reason}
-PREDICT    daemon            body = PredictRequest {remaining_us: int | None}
-RESULT     worker            body = PredictResponse {times_us: {stage: int}, top: {...} | None}
-ERROR      worker            {code: gRPC status name, message}; to the question with the same id
-STOP       daemon            finish the running request, answer it, exit 0
-=========  ================  ==========================================================================
+========  ======  ===============================================================================
+kind      from    meaning
+========  ======  ===============================================================================
+HELLO     worker  loaded and encoded, off the NPU {name, version, pid, isa, format, sku, ...}
+ACTIVATE  daemon  take the NPU; answered by ACTIVE {} or ERROR
+LEAVE     daemon  leave the NPU; answered by LEFT {}
+PROBE     daemon  run the golden test; answered by PROBED {ok, reason}
+PREDICT   daemon  body = PredictRequest {remaining_us: int | None, top: int}
+RESULT    worker  body = PredictResponse {times_us: {stage: int}, top: [{index, label, score}]}
+ERROR     worker  {code: gRPC status name, message}; to the question with the same id, or with id 0
+                  instead of HELLO: why the model cannot be loaded
+STOP      daemon  finish the running request, answer it, exit 0
+========  ======  ===============================================================================
+
+``top`` of PREDICT is how many classes the caller wants to see named, best first, 1 if it is absent.
+``top`` of RESULT may also be one such object, or null where the model has no classes.
 
 The module does no I/O. Both ends treat the other as untrusted: a frame that breaks a limit raises
 ``ProtocolError`` and the link is given up.

@@ -1,8 +1,8 @@
 """Message classes from ``descriptors.bin``, in a descriptor pool of their own.
 
 Invariants:
-- Nothing is registered in protobuf's default pool, so ``tensorflow`` and ``tensorflow-serving-api``,
-  which register messages of the same names there, may be imported before or after.
+- Nothing is registered in protobuf's default pool, so ``tensorflow`` and ``tensorflow-serving-api``
+  may be imported before or after: they register messages of the same names there.
 - ``descriptors.bin`` is made from ``protos/`` by ``protos/generate``.
 
 The module does not know what any message is for.

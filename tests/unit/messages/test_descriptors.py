@@ -1,4 +1,4 @@
-"""The wire format is upstream's, the descriptor set is current, and TensorFlow may live beside it."""
+"""The wire is upstream's, the descriptor set is current, TensorFlow may live in the same process."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""The daemon's configuration: flag over ``EDGED_*`` variable over TOML file over default.
+
+Invariants:
+- A ``Config`` is complete and checked; nobody reads the environment or the file again.
+- An unknown key in the file is an error that names the nearest valid one.
+- Beyond loopback edged needs TLS and callers' tokens. It has neither yet, so it refuses.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edged import log
+from edged.errors import ConfigError
+from edged.osutil import folders
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RUNTIMES = ("process",)
+RUNTIMES_LATER = ("runc", "runc-root")
+ISAS = ("portable", "avx2", "avx512vnni", "neon")
+SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without the terminating zero
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be set about ``edged run``; the TOML file has keys of the same names."""
+
+    state_dir: Path
+    run_dir: Path
+    listen: str = "127.0.0.1:50051"
+    runtime: str = "process"
+    threads: int | None = None  # of the NPU's emulator; None: the library's choice
+    isa: str | None = None  # None: the best of this machine
+    log_level: str = "info"
+
+    @property
+    def grpc_socket(self) -> Path:
+        """Where applications reach the daemon without TCP."""
+        return self.run_dir / "grpc.sock"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where operators reach the daemon."""
+        return self.run_dir / "control.sock"
+
+
+KEYS = tuple(field.name for field in fields(Config))
+
+
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ, file: Path | None = None
+) -> Config:
+    """Returns the configuration from all its sources.
+
+    Args:
+        flags: by key; None where a flag was not given.
+        environ: read for ``EDGED_<KEY>``; empty values count as absent.
+        file: must exist if given; else ``EDGED_CONFIG``, else the default one if there is one.
+
+    Raises:
+        ConfigError: names the source and the key at fault, what is valid and what came.
+    """
+    default = folders.default(environ)
+    values: dict[str, Any] = {"state_dir": default.state, "run_dir": default.run}
+    values.update(_read_file(_choose_file(file, environ, default.config / "edged.toml")))
+    for key in KEYS:
+        if environ.get(variable(key)):
+            values[key] = _typed(key, environ[variable(key)], variable(key))
+    for key, value in flags.items():
+        if value is not None:
+            values[key] = _typed(key, value, "--" + key.replace("_", "-"))
+    config = Config(**values)
+    _check(config)
+    return config
+
+
+def variable(key: str) -> str:
+    """Returns the name of the environment variable for a key."""
+    return f"EDGED_{key.upper()}"
+
+
+def default_run_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Returns where callers on this host look for the daemon's sockets if they are not told."""
+    return Path(environ.get(variable("run_dir")) or folders.default(environ).run)
+
+
+def _choose_file(given: Path | None, environ: Mapping[str, str], default: Path) -> Path | None:
+    if given is not None:
+        return given
+    if environ.get("EDGED_CONFIG"):
+        return Path(environ["EDGED_CONFIG"])
+    return default if default.exists() else None
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    except ValueError as exc:  # not TOML, or not UTF-8
+        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    for key in document:
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"cannot use {path}: unknown key {key!r}; the nearest is {near!r}")
+    return {key: _typed(key, value, f"{path}: {key}") for key, value in document.items()}
+
+
+def _typed(key: str, value: Any, source: str) -> Any:
+    """Returns the value in its field's type; strings come from flags and the environment."""
+    if key == "threads":
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
+            raise ConfigError(
+                f"cannot use {source}: expected a number from 1 to 1024, got {value!r}"
+            )
+        return value
+    if not isinstance(value, str | Path) or str(value) == "":
+        raise ConfigError(f"cannot use {source}: expected a text, got {value!r}")
+    return Path(value).expanduser().absolute() if key.endswith("_dir") else str(value)
+
+
+def _check(config: Config) -> None:
+    _choice("runtime", config.runtime, RUNTIMES)
+    _choice("log_level", config.log_level, log.LEVELS)
+    if config.isa is not None:
+        _choice("isa", config.isa, ISAS)
+    for path in (config.grpc_socket, config.control_socket):
+        if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+            raise ConfigError(
+                f"cannot use run_dir {config.run_dir}: a socket's path has at most "
+                f"{SOCKET_PATH_LIMIT} bytes, {path} is longer; choose a shorter folder"
+            )
+    split_address(config.listen)
+
+
+def _choice(key: str, value: str, valid: tuple[str, ...]) -> None:
+    if value in valid:
+        return
+    if key == "runtime" and value in RUNTIMES_LATER:
+        raise ConfigError(f"cannot use runtime {value!r}: it is not supported yet; use 'process'")
+    raise ConfigError(f"cannot use {key} {value!r}: expected one of {', '.join(valid)}")
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Returns host and port of a loopback address such as ``127.0.0.1:50051`` or ``[::1]:0``.
+
+    Raises:
+        ConfigError: not an address, or one that other machines can reach.
+    """
+    host, colon, port = listen.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ConfigError(f"cannot listen on {listen!r}: expected HOST:PORT")
+    if not _is_loopback(host):
+        raise ConfigError(
+            f"cannot listen on {listen!r}: other machines could reach it, which needs TLS and "
+            "callers' tokens, and this version has neither; use 127.0.0.1"
+        )
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

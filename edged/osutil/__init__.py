@@ -1,0 +1,1 @@
+"""What edged asks of the operating system: durable files, locks, folders, the service manager."""
