@@ -214,7 +214,7 @@ class _Decoder:
     def chain(self) -> Chain:
         """Returns the chain."""
         read, write = self._next(), self._write()
-        target, offset = write[1], write[2:5]
+        target, offset = write[1], _triple(write, 2)
         if read[0] == Op.V_RD2D:
             box = read[1]
             return Copy(box[0], target, _triple(box, 7), _triple(box, 1), _triple(box, 4), offset)
@@ -276,10 +276,10 @@ class _Decoder:
         kinds: dict[int, Activation] = {Op.V_RELU: "relu", Op.V_CLIP6: "relu6"}
         return kinds[self._next()[0]] if self._peek() in kinds else "none"
 
-    def _write(self) -> tuple[int, tuple[int, ...]]:
+    def _write(self) -> tuple[int, ...]:
         if not self.ops or self.ops[-1][0] != Op.V_WR:
             raise ModelError("cannot read program: a chain does not end with a write")
-        return self.ops[-1][0], self.ops[-1][1]
+        return self.ops[-1][1]
 
     def _tensor(self, index: int) -> Tensor:
         if not 0 <= index < len(self.tensors):

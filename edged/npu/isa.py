@@ -91,7 +91,8 @@ Place = Callable[[Halves], int]
 def encode(instructions: Iterable[Instruction]) -> bytes:
     """Returns the instructions as bytes."""
     return b"".join(
-        _RECORD.pack(op, 0, *operands, *([0] * (15 - len(operands)))) for op, operands in instructions
+        _RECORD.pack(op, 0, *operands, *([0] * (15 - len(operands))))
+        for op, operands in instructions
     )
 
 

@@ -95,6 +95,7 @@ class Listing:
                 found.append(chain.scale)
         return found
 
+
 def port_shape(tensor: Tensor, layout: Layout) -> tuple[int, ...]:
     """Returns the graph's shape, batch of 1 first, of a feature map in a layout."""
     if layout == "NCHW":

@@ -29,15 +29,14 @@ def bind(
     batches = {array.shape[0] for array in arrays}
     if len(batches) != 1 or batches == {0}:
         raise RequestError(
-            "INVALID_ARGUMENT", f"inputs have batches of {sorted(batches)}: expected one size from 1 up"
+            "INVALID_ARGUMENT",
+            f"inputs have batches of {sorted(batches)}: expected one size from 1 up",
         )
     for index in range(batches.pop()):
         yield [array[index : index + 1] for array in arrays]
 
 
-def _arrays(
-    ports: tuple[Port, ...], x: npt.ArrayLike | Mapping[str, npt.ArrayLike]
-) -> list[Array]:
+def _arrays(ports: tuple[Port, ...], x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> list[Array]:
     if not isinstance(x, Mapping):
         if len(ports) != 1:
             raise RequestError(

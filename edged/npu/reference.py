@@ -80,7 +80,9 @@ def _windows(
     """Windows ``[rows, columns, kernel y, kernel x, channels]``, ``fill`` outside the image."""
     ys = _positions(size[0], x.shape[0], window, 0)
     xs = _positions(size[1], x.shape[1], window, 1)
-    taken = x[ys.clip(0, x.shape[0] - 1)[:, None, :, None], xs.clip(0, x.shape[1] - 1)[None, :, None, :]]
+    taken = x[
+        ys.clip(0, x.shape[0] - 1)[:, None, :, None], xs.clip(0, x.shape[1] - 1)[None, :, None, :]
+    ]
     inside_y = (ys >= 0) & (ys < x.shape[0])
     inside_x = (xs >= 0) & (xs < x.shape[1])
     inside = inside_y[:, None, :, None] & inside_x[None, :, None, :]

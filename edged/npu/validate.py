@@ -130,7 +130,10 @@ def _check_chain(chain: Chain, tensors: tuple[Tensor, ...]) -> None:
         _check_copy(chain, source, target)
     else:
         _same(source, target, "target")
-    if isinstance(chain, (Convolution, Scale, Add, Activate)) and chain.activation not in ACTIVATIONS:
+    if (
+        isinstance(chain, (Convolution, Scale, Add, Activate))
+        and chain.activation not in ACTIVATIONS
+    ):
         raise ModelError(f"activation {chain.activation!r} is not one of {', '.join(ACTIVATIONS)}")
     if isinstance(chain, Add):
         _same(source, tensors[chain.other], "second operand")
