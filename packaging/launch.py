@@ -3,8 +3,8 @@
     launch.py --log FILE --pid-file FILE [--timeout SECONDS] -- COMMAND...
 
 The daemon says so as it would to systemd: one datagram with READY=1 to the socket that
-NOTIFY_SOCKET names. So nothing is polled, and a daemon that ends instead is noticed at once. It gets
-a session of its own and outlives the terminal.
+NOTIFY_SOCKET names. So nothing is polled, and a daemon that ends instead is noticed at once. It
+gets a session of its own and outlives the terminal.
 """
 
 from __future__ import annotations
