@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.errors import FetchError, ModelError, StoreError
-from edged.oci import durable, spec, unpack
+from edged.oci import spec, unpack
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.layer import write_layer
 from edged.oci.layout import Layout, LayoutArchive, LayoutFolder, write_archive
 from edged.oci.reference import ARCHIVE, Reference
+from edged.osutil import atomic
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ class Image:
         try:
             unpack.unpack(self._open_layers(), partial, limits)
             partial.chmod(0o755)
-            partial.rename(dest)
-            durable.sync_folder(dest.parent)
+            atomic.move_folder(partial, dest)
         except OSError as exc:
             raise StoreError(f"cannot unpack {self.digest} to {dest}: {exc}") from exc
         finally:

@@ -18,7 +18,6 @@ import fcntl
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -26,6 +25,7 @@ from typing import Any, BinaryIO, Protocol
 from edged.errors import FetchError, ModelError, StoreError, VerifyError
 from edged.oci import durable, spec, tar
 from edged.oci.digest import CHUNK, Digest, VerifiedReader
+from edged.osutil import atomic
 
 _HEADER = spec.to_json({"imageLayoutVersion": "1.0.0"})
 _HEADER_NAME, _INDEX_NAME = "oci-layout", "index.json"
@@ -74,8 +74,8 @@ class LayoutFolder:
                     )
                 (path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
                 empty = {"schemaVersion": 2, "mediaType": spec.INDEX, "manifests": []}
-                _write(path / _INDEX_NAME, spec.to_json(empty))
-                _write(path / _HEADER_NAME, _HEADER)
+                atomic.write_file(path / _INDEX_NAME, spec.to_json(empty))
+                atomic.write_file(path / _HEADER_NAME, _HEADER)
         except OSError as exc:
             raise StoreError(f"cannot make image layout {path}: {exc}") from exc
         return cls(path)
@@ -134,25 +134,13 @@ class LayoutFolder:
     def new_blob(self) -> Iterator[NewBlob]:
         """A blob to be written; it takes its name from its content when the block ends well."""
         folder = self.path / "blobs" / "sha256"
+        content = hashlib.sha256()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            fd, name = tempfile.mkstemp(prefix=".partial-", dir=folder)
+            with durable.new_file(folder, content.hexdigest) as out:
+                yield NewBlob(out, content)
         except OSError as exc:
             raise StoreError(f"cannot write a blob of {self.path}: {exc}") from exc
-        partial = Path(name)
-        try:
-            with os.fdopen(fd, "wb") as out:
-                blob = NewBlob(out)
-                yield blob
-                out.flush()
-                os.fchmod(fd, 0o644)
-                os.fsync(fd)
-            partial.rename(self.blob_path(blob.digest))
-            durable.sync_folder(folder)
-        except OSError as exc:
-            raise StoreError(f"cannot write a blob of {self.path}: {exc}") from exc
-        finally:
-            partial.unlink(missing_ok=True)
 
     def set_tag(self, descriptor: spec.Descriptor, tag: str | None) -> None:
         """Make ``tag`` (or, with ``None``, the image without a tag) mean this manifest.
@@ -170,7 +158,7 @@ class LayoutFolder:
             others = [m for m in document["manifests"] if _tag_of(m) != tag]
             document["manifests"] = [*others, entry]
             try:
-                _write(self.path / _INDEX_NAME, spec.to_json(document))
+                atomic.write_file(self.path / _INDEX_NAME, spec.to_json(document))
             except OSError as exc:
                 raise StoreError(f"cannot write {self.path}/{_INDEX_NAME}: {exc}") from exc
 
@@ -191,9 +179,9 @@ class LayoutFolder:
 class NewBlob:
     """The writing end of ``LayoutFolder.new_blob``; ``digest`` is of all that was written."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, content: hashlib._Hash) -> None:
         self._out = out
-        self._hash = hashlib.sha256()
+        self._hash = content
         self.size = 0
 
     @property
@@ -296,7 +284,7 @@ def write_archive(layout: LayoutFolder, path: Path) -> None:
     blobs = layout.path / "blobs" / "sha256"
     names = sorted(p.name for p in blobs.iterdir() if not p.name.startswith("."))
     try:
-        with durable.new_file(path) as out:
+        with durable.new_file(path.parent, lambda: path.name) as out:
             out.writelines(tar.header(folder, None) for folder in ("blobs", "blobs/sha256"))
             for name in names:
                 _add_file(out, f"blobs/sha256/{name}", blobs / name)
@@ -346,8 +334,3 @@ def _open_regular(path: Path) -> BinaryIO:
         os.close(fd)
         raise FetchError(f"cannot read {path}: it is not a regular file")
     return os.fdopen(fd, "rb")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with durable.new_file(path) as out:
-        out.write(data)

@@ -7,7 +7,7 @@ Invariants:
 - Layers are verified against the manifest's digest as they come and the configuration's after
   decompression. ``unpack`` returns only when all of it held; what was written before an error is
   garbage, which the caller throws away with the folder.
-- Every file is on the disk (fsync) when it returns.
+- Nothing is made durable here: the caller syncs the whole folder when it moves it into place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.errors import ModelError, StoreError, VerifyError
-from edged.oci import durable, spec, tar
+from edged.oci import spec, tar
 from edged.oci.digest import CHUNK, Digest, VerifiedReader
 from edged.oci.layer import ROOT
 
@@ -125,19 +125,13 @@ class Unpacker:
             )
 
     def finish(self) -> None:
-        """Make the folders durable too.
+        """To be called after the last layer.
 
         Raises:
-            ModelError: there was no file below ``model/`` at all.
-            StoreError: the disk failed.
+            ModelError: there was nothing below ``model/`` at all.
         """
-        if self._left_bytes == self._limits.total_bytes and len(self._folders) == 1:
+        if not any(self._root.iterdir()):
             raise ModelError(f"cannot unpack image: it has nothing below /{ROOT}")
-        try:
-            for folder in sorted(self._folders, reverse=True):
-                durable.sync_folder(folder)
-        except OSError as exc:
-            raise StoreError(f"cannot unpack to {self._root}: {exc}") from exc
 
     def _add(self, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
         parts = self._check_name(entry.name, what)
@@ -199,8 +193,6 @@ class Unpacker:
         with os.fdopen(os.open(target, flags, 0o644), "wb") as out:
             while chunk := reader.read(CHUNK):
                 out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
 
 
 def unpack(

@@ -1,0 +1,183 @@
+"""Images: made with the same digest every time, found by tag, copied whole, read by skopeo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edged.errors import ConfigError, FetchError, ModelError, StoreError, VerifyError
+from edged.oci import (
+    Digest,
+    LayoutFolder,
+    Reference,
+    load_image,
+    open_image,
+    spec,
+    write_image,
+)
+from tests.unit.oci.images import FACTS, FILES, make_image, model_tar, tree
+
+
+def write(reference: str, files: dict[str, bytes | Path] | None = None) -> Digest:
+    return write_image(files or dict(FILES), FACTS, Reference.parse(reference))
+
+
+def test_the_same_files_make_the_same_digest_wherever_and_whenever(tmp_path: Path) -> None:
+    digests = {
+        write(f"oci:{tmp_path}/a"),
+        write(f"oci:{tmp_path}/b:v1"),
+        write(f"oci-archive:{tmp_path}/c.tar"),
+        write(f"oci:{tmp_path}/d", dict(reversed(FILES.items()))),
+    }
+    assert len(digests) == 1
+    assert write(f"oci:{tmp_path}/e", {**FILES, "labels.txt": b"ok\n"}) not in digests
+
+
+def test_a_file_on_disk_counts_as_its_content(tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(FILES["program.npu"])
+    files: dict[str, bytes | Path] = {**FILES, "program.npu": tmp_path / "p"}
+    assert write(f"oci:{tmp_path}/a", files) == write(f"oci:{tmp_path}/b")
+
+
+@pytest.mark.parametrize("reference", ["oci:{}/a", "oci:{}/a:v1", "oci-archive:{}/a.tar"])
+def test_an_image_opens_and_unpacks_from_where_it_was_written(
+    tmp_path: Path, reference: str
+) -> None:
+    reference = reference.format(tmp_path)
+    digest = write(reference)
+    image = open_image(reference)
+    assert image.digest == digest
+    assert image.facts == FACTS
+    image.unpack_model(tmp_path / "model")
+    assert tree(tmp_path / "model") == FILES
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../b", "", "a//b", "./a"])
+def test_a_file_cannot_be_put_outside_the_model(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="no path below /model"):
+        write(f"oci:{tmp_path}/a", {name: b"x"})
+    assert list((tmp_path / "a" / "blobs" / "sha256").iterdir()) == []
+
+
+def test_an_image_is_found_by_tag_and_alone_without_one(tmp_path: Path) -> None:
+    first = write(f"oci:{tmp_path}:v1")
+    assert open_image(f"oci:{tmp_path}").digest == first
+    second = write(f"oci:{tmp_path}:v2", {"manifest.json": b"2"})
+    assert open_image(f"oci:{tmp_path}:v2").digest == second
+    with pytest.raises(FetchError, match=r"several images; say which by tag \(tags: v1, v2\)"):
+        open_image(f"oci:{tmp_path}")
+    with pytest.raises(FetchError, match=r"no image with tag 'v3' there \(tags: v1, v2\)"):
+        open_image(f"oci:{tmp_path}:v3")
+
+
+def test_two_tags_of_one_image_are_one_image(tmp_path: Path) -> None:
+    assert write(f"oci:{tmp_path}:a") == write(f"oci:{tmp_path}:b")
+    assert open_image(f"oci:{tmp_path}").facts == FACTS
+
+
+def test_an_empty_layout_says_so(tmp_path: Path) -> None:
+    LayoutFolder.create(tmp_path)
+    with pytest.raises(FetchError, match=r"no image there \(tags: none\)"):
+        open_image(f"oci:{tmp_path}")
+
+
+def test_a_registry_is_not_supported_yet() -> None:
+    with pytest.raises(ConfigError, match="not supported yet"):
+        open_image("docker://example.org/x:1")
+
+
+def test_an_index_of_platforms_is_no_model(tmp_path: Path) -> None:
+    layout = LayoutFolder.create(tmp_path)
+    layout.set_tag(layout.put_bytes(b"{}", spec.INDEX), None)
+    with pytest.raises(ModelError, match="expected an image manifest"):
+        open_image(f"oci:{tmp_path}")
+
+
+def test_layers_and_configuration_must_agree(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="1 layers, but its configuration has 2"):
+        make_image(tmp_path, model_tar(), diff_ids=[Digest.of(b"a"), Digest.of(b"b")])
+
+
+def test_a_huge_manifest_is_refused_unread(tmp_path: Path) -> None:
+    descriptor = spec.Descriptor(spec.MANIFEST, Digest.of(b""), spec.DOCUMENT_LIMIT + 1)
+    with pytest.raises(ModelError, match="bytes announced"):
+        load_image(LayoutFolder.create(tmp_path), descriptor)
+
+
+def test_a_manifest_changed_on_disk_is_refused(tmp_path: Path) -> None:
+    digest = write(f"oci:{tmp_path}")
+    path = tmp_path / "blobs" / "sha256" / digest.hex
+    path.write_bytes(path.read_bytes().replace(b"bw-cnn-a10", b"bw-cnn-s10"))
+    with pytest.raises(VerifyError):
+        open_image(f"oci:{tmp_path}")
+
+
+def test_a_copy_is_the_same_image(tmp_path: Path) -> None:
+    digest = write(f"oci-archive:{tmp_path}/a.tar")
+    store = LayoutFolder.create(tmp_path / "store")
+    open_image(f"oci-archive:{tmp_path}/a.tar").copy_to(store, "current")
+    copied = open_image(f"oci:{tmp_path}/store:current")
+    assert copied.digest == digest
+    copied.unpack_model(tmp_path / "model")
+    assert tree(tmp_path / "model") == FILES
+
+
+def test_a_copy_of_a_damaged_image_is_not_named(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "a", model_tar())
+    blob = tmp_path / "a" / "blobs" / "sha256" / image.manifest.layers[0].digest.hex
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    store = LayoutFolder.create(tmp_path / "store")
+    with pytest.raises(VerifyError):
+        image.copy_to(store, "current")
+    assert store.index().manifests == ()
+
+
+def test_an_archive_that_cannot_be_written_is_the_disks_fault(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot write"):
+        write(f"oci-archive:{tmp_path}/nowhere/a.tar")
+
+
+@pytest.fixture
+def skopeo() -> str:
+    path = shutil.which("skopeo")
+    if path is None:
+        pytest.skip("skopeo is not installed: images are not tried on it")
+    return path
+
+
+def copy(skopeo: str, source: str, target: str, *options: str) -> None:
+    command = [skopeo, "--insecure-policy", "copy", "-q", *options, source, target]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def test_skopeo_reads_what_we_write(tmp_path: Path, skopeo: str) -> None:
+    for reference in (f"oci:{tmp_path}/a:v1", f"oci-archive:{tmp_path}/a.tar"):
+        digest = write(reference)
+        found = subprocess.run(
+            [skopeo, "inspect", reference], check=True, timeout=60, capture_output=True
+        )
+        assert json.loads(found.stdout)["Digest"] == str(digest)
+
+
+def test_we_read_what_skopeo_copied_as_it_is(tmp_path: Path, skopeo: str) -> None:
+    digest = write(f"oci:{tmp_path}/a:v1")
+    copy(skopeo, f"oci:{tmp_path}/a:v1", f"oci-archive:{tmp_path}/b.tar:v2", "--preserve-digests")
+    copy(skopeo, f"oci-archive:{tmp_path}/b.tar", f"oci:{tmp_path}/c:v3", "--preserve-digests")
+    for reference in (f"oci-archive:{tmp_path}/b.tar:v2", f"oci:{tmp_path}/c"):
+        assert open_image(reference).digest == digest
+
+
+@pytest.mark.parametrize("target", ["oci:{}/b:v2", "oci-archive:{}/b.tar:v2"])
+def test_we_read_what_skopeo_compressed(tmp_path: Path, skopeo: str, target: str) -> None:
+    write(f"oci:{tmp_path}/a:v1")
+    target = target.format(tmp_path)
+    copy(skopeo, f"oci:{tmp_path}/a:v1", target)
+    image = open_image(target)
+    assert image.manifest.layers[0].media_type == spec.LAYER_TAR_GZIP
+    assert image.facts == FACTS
+    image.unpack_model(tmp_path / "model")
+    assert tree(tmp_path / "model") == FILES
