@@ -62,7 +62,7 @@ class Preprocess:
             )
         if self.to < max(self.size):
             raise ModelError(
-                f"cannot use preprocess: crop of {self.size} does not fit a shorter side of {self.to}"
+                f"cannot use preprocess: crop {self.size} does not fit a shorter side of {self.to}"
             )
 
     @property

@@ -1,0 +1,319 @@
+"""The image stage: it makes what the original service made, and no bytes harm it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edged.errors import RequestError
+from edged.manifest import PRESETS, Preprocess
+from edged.worker.stages import _image, image
+from edged.worker.stages.image import ImageStage, decode, shorter_side_to
+from tests.unit.worker.pictures import Tensor, encoded, noise, preprocessed
+
+PHOTOS = ("dog", "schoolbus", "snowleopardgaze")
+
+
+@pytest.mark.parametrize("photo", PHOTOS)
+@pytest.mark.parametrize(("preset", "key"), [("resnet", "rgb224"), ("ssd", "rgb300")])
+def test_photos_come_out_as_from_the_original_service(
+    shared_data: Path, photo: str, preset: str, key: str
+) -> None:
+    data = (shared_data / "photos" / f"{photo}.jpg").read_bytes()
+    with np.load(shared_data / "photos" / f"{photo}.preprocessed.npz") as arrays:
+        expected = arrays[key].astype(np.float32)
+    got = ImageStage(PRESETS[preset]).run(data)
+    assert got.shape == (1, *expected.shape)
+    assert np.abs(got[0] - expected).mean() <= 1.2
+
+
+def test_the_stage_costs_at_most_a_millisecond_beyond_the_decode(shared_data: Path) -> None:
+    data = (shared_data / "photos" / "snowleopardgaze.jpg").read_bytes()
+    picture = decode(data)
+    for preset in ("resnet", "ssd"):
+        stage = ImageStage(PRESETS[preset])
+        times = []
+        for _ in range(31):
+            start = time.perf_counter()
+            stage.transform(picture)
+            times.append(time.perf_counter() - start)
+        assert min(times) <= 1e-3
+
+
+sides = st.integers(1, 70)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Preprocess, tuple[int, int]]:
+    """A transform, and the size that the whole picture is resized to."""
+    size = (draw(sides), draw(sides))
+    preprocess = Preprocess(
+        size=size,
+        order=draw(st.sampled_from(["rgb", "bgr"])),
+        layout=draw(st.sampled_from(["nchw", "nhwc"])),
+        scale=draw(st.sampled_from([1.0, 1 / 255])),
+        mean=(0.485, 116.0, 0.25),
+        std=(0.229, 2.0, 1 / 0.017),
+    )
+    return preprocess, size
+
+
+@given(case=cases(), height=sides, width=sides, mode=st.sampled_from(["L", "LA", "RGB", "RGBA"]))
+def test_the_c_code_equals_the_definition(
+    case: tuple[Preprocess, tuple[int, int]], height: int, width: int, mode: str
+) -> None:
+    preprocess, whole = case
+    channels = len(mode)
+    picture = Image.fromarray(noise(height, width, channels), mode)
+    colours = np.asarray(picture.convert("RGBA"))[:, :, :3]
+    stage = ImageStage(preprocess)
+    expected = preprocessed(colours, preprocess, whole)
+    got = stage.run(encoded(picture))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-4)
+
+
+@given(height=sides, width=sides, crop=st.integers(1, 20), extra=st.integers(0, 20))
+def test_the_shorter_side_is_resized_and_the_centre_cut(
+    height: int, width: int, crop: int, extra: int
+) -> None:
+    preprocess = Preprocess(size=(crop, crop), resize="shorter", to=crop + extra, crop=True)
+    pixels = noise(height, width)
+    whole = shorter_side_to(crop + extra, height, width, preprocess.size)
+    got = ImageStage(preprocess).run(encoded(pixels))
+    np.testing.assert_allclose(got, preprocessed(pixels, preprocess, whole), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(239, 211, (289, 256)), (191, 264, (256, 353)), (600, 900, (256, 384)), (41, 41, (255, 255))],
+)
+def test_the_resized_size_is_truncated_as_in_the_original(
+    height: int, width: int, expected: tuple[int, int]
+) -> None:
+    assert shorter_side_to(256, height, width, (224, 224)) == expected
+
+
+def test_a_truncated_size_never_falls_below_the_crop() -> None:
+    assert shorter_side_to(256, 41, 41, (256, 256)) == (256, 256)
+
+
+def test_pictures_are_taken_as_they_are_where_no_resize_is_asked_for() -> None:
+    pixels = noise(9, 7)
+    plain = ImageStage(Preprocess(size=(9, 7), resize="none", layout="nhwc"))
+    np.testing.assert_array_equal(plain.run(encoded(pixels))[0], pixels)
+    cut = ImageStage(Preprocess(size=(4, 4), resize="none", crop=True, layout="nhwc"))
+    np.testing.assert_array_equal(cut.run(encoded(pixels))[0], pixels[2:6, 1:5])
+    with pytest.raises(RequestError, match="9 x 7 pixels, expected 7 x 9"):
+        plain.run(encoded(noise(7, 9)))
+    with pytest.raises(RequestError, match="3 x 9 pixels, expected at least 4 x 4"):
+        cut.run(encoded(noise(9, 3)))
+
+
+def test_pictures_out_of_all_proportion_are_refused() -> None:
+    stage = ImageStage(PRESETS["resnet"])
+    with pytest.raises(RequestError, match="out of all proportion") as caught:
+        stage.run(encoded(noise(1, 65_537 + 1, 1)))
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def plain(data: bytes, height: int, width: int) -> Tensor:
+    stage = ImageStage(Preprocess(size=(height, width), resize="none", layout="nhwc"))
+    tensor: Tensor = stage.run(data)[0]
+    return tensor
+
+
+def test_every_kind_of_png_becomes_its_colours() -> None:
+    colours = noise(5, 6)
+    grey = noise(5, 6, 1)
+    grey3 = np.stack([grey] * 3, axis=2)
+    alpha = np.dstack([colours, noise(5, 6, 1, seed=1)])
+    wide = (grey.astype(np.uint16) << 8) | 0x7F
+    palette = Image.fromarray(grey, "L").convert("P")
+    lit = Image.fromarray((grey > 127).astype(np.uint8) * 255).convert("1")
+    see_through = encoded(palette, transparency=bytes(range(256)))
+    np.testing.assert_array_equal(plain(encoded(colours), 5, 6), colours)
+    np.testing.assert_array_equal(plain(encoded(grey), 5, 6), grey3)
+    np.testing.assert_array_equal(plain(encoded(alpha), 5, 6), colours)
+    np.testing.assert_array_equal(plain(encoded(wide), 5, 6), grey3)
+    np.testing.assert_array_equal(plain(encoded(palette), 5, 6), grey3)
+    np.testing.assert_array_equal(plain(see_through, 5, 6), grey3)
+    np.testing.assert_array_equal(plain(encoded(lit), 5, 6)[:, :, 0], (grey > 127) * 255)
+
+
+def test_every_kind_of_jpeg_becomes_its_colours() -> None:
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    for mode in ("RGB", "CMYK", "L"):
+        picture = Image.fromarray(flat).convert(mode)
+        expected = np.asarray(picture.convert("RGB")).astype(np.float32)
+        for progressive in (False, True):
+            data = encoded(picture, "JPEG", quality=95, progressive=progressive)
+            assert np.abs(plain(data, 16, 16) - expected).max() <= 4
+
+
+def test_rotation_in_exif_is_not_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees to view
+    data = encoded(noise(16, 8), "JPEG", exif=exif.tobytes())
+    assert decode(data).size == (8, 16)
+
+
+def test_pictures_that_pillow_keeps_in_pieces_are_read_right() -> None:
+    pixels = noise(2100, 2001)
+    stage = ImageStage(Preprocess(size=(30, 40)))
+    got = stage.run(encoded(pixels, compress_level=0))
+    np.testing.assert_allclose(got, preprocessed(pixels, stage._preprocess, (30, 40)), atol=1e-3)
+
+
+def test_pictures_are_read_right_without_arrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = ImageStage(Preprocess(size=(5, 4)))
+    pictures = [encoded(noise(7, 6, channels)) for channels in (1, 2, 3, 4)]
+    expected = [stage.run(data) for data in pictures]
+    monkeypatch.delattr(Image.Image, "__arrow_c_array__")
+    for data, tensor in zip(pictures, expected, strict=True):
+        np.testing.assert_array_equal(stage.run(data), tensor)
+
+
+def refused(data: bytes) -> str:
+    with pytest.raises(RequestError) as caught:
+        ImageStage(PRESETS["resnet"]).run(data)
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert str(caught.value).startswith("cannot decode picture: ")
+    return str(caught.value)
+
+
+def test_bytes_that_are_no_picture_are_refused_saying_what_came() -> None:
+    assert "expected JPEG or PNG, got no bytes" in refused(b"")
+    assert "got 5 bytes that begin with 68 65 6c 6c 6f" in refused(b"hello")
+    for kind in ("GIF", "BMP", "TIFF", "WEBP", "PPM"):
+        assert "expected JPEG or PNG" in refused(encoded(noise(8, 8), kind))
+
+
+def test_cut_pictures_are_refused_at_every_length() -> None:
+    for kind in ("JPEG", "PNG"):
+        data = encoded(noise(24, 24), kind)
+        for length in range(0, len(data) - 40, 7):
+            refused(data[:length])
+
+
+@given(st.data())
+def test_damaged_pictures_are_decoded_or_refused(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["JPEG", "PNG"]))
+    damaged = bytearray(encoded(noise(20, 20), kind))
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        got = ImageStage(PRESETS["resnet"]).run(bytes(damaged))
+    except RequestError:
+        refused(bytes(damaged))
+    else:
+        assert np.isfinite(got).all()
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(1000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
+
+
+def test_decompression_bombs_are_refused_before_they_are_decoded() -> None:
+    assert "100000 x 100000 pixels, expected at most 50000000" in refused(png_header(10**5, 10**5))
+    assert "expected at most 50000000" in refused(png_header(2**31 - 1, 2**31 - 1))
+    assert refused(png_header(0, 10))
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    data = encoded(noise(512, 512), "JPEG", progressive=True)
+    scan = data.rindex(b"\xff\xda\x00")
+    hostile = data[:scan] + data[scan:-2] * 4000 + data[-2:]
+    start = time.monotonic()
+    assert "scans of 262144 pixels" in refused(hostile)
+    assert time.monotonic() - start < 5
+
+
+def test_a_jpeg_of_very_many_marks_is_refused() -> None:
+    start = time.monotonic()
+    assert "marks" in refused(b"\xff\xd8" + b"\xff\xe0\x00\x02" * 2_000_000)
+    assert time.monotonic() - start < 5
+
+
+def test_a_picture_too_large_for_the_memory_is_refused() -> None:
+    # In a process of its own, whose memory is limited.
+    code = (
+        "import resource, sys\n"
+        "from edged.errors import RequestError\n"
+        "from edged.worker.stages import image\n"
+        "data = sys.stdin.buffer.read()\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000,) * 2)\n"
+        "try:\n"
+        "    image.decode(data)\n"
+        "except RequestError as exc:\n"
+        "    print(exc.code)\n"
+    )
+    data = encoded(Image.new("L", (7000, 7000)), compress_level=1)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=data, capture_output=True, timeout=60, check=True
+    )
+    assert done.stdout == b"RESOURCE_EXHAUSTED\n"
+
+
+TRANSFORM = (4, 4, 0, 0, 4, 4, 0, 0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+
+
+def test_the_c_code_refuses_sizes_that_do_not_fit() -> None:
+    out = np.empty(4 * 4 * 3, np.float32)
+    _image.from_bytes(bytes(3 * 5 * 5), 3, 5, 5, TRANSFORM, out)
+    for pixel_bytes, height, width in ((3, 5, 6), (2, 5, 5), (3, 0, 5), (3, -5, -5), (4, 5, 5)):
+        with pytest.raises(ValueError, match=r"pixels|bytes are not"):
+            _image.from_bytes(bytes(3 * 5 * 5), pixel_bytes, height, width, TRANSFORM, out)
+    with pytest.raises(ValueError, match="values are not"):
+        _image.from_bytes(bytes(3 * 5 * 5), 3, 5, 5, TRANSFORM, out[1:])
+    for index, value in ((0, 0), (1, 2**25), (2, 1), (3, -1), (4, 0), (5, 5)):
+        broken = list(TRANSFORM)
+        broken[index] = value
+        with pytest.raises(ValueError, match="does not fit"):
+            _image.from_bytes(bytes(3 * 5 * 5), 3, 5, 5, broken, out)
+
+
+def test_the_c_code_refuses_arrow_arrays_of_other_kinds() -> None:
+    out = np.empty(4 * 4 * 3, np.float32)
+    picture = Image.new("RGB", (5, 5))
+    _image.from_arrow(*picture.__arrow_c_array__(), 5, 5, TRANSFORM, out)
+    with pytest.raises(ValueError, match="does not hold 5 x 6"):
+        _image.from_arrow(*picture.__arrow_c_array__(), 5, 6, TRANSFORM, out)
+    with pytest.raises(ValueError, match="not bytes"):
+        _image.from_arrow(*Image.new("F", (5, 5)).__arrow_c_array__(), 5, 5, TRANSFORM, out)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        _image.from_arrow(object(), object(), 5, 5, TRANSFORM, out)
+
+
+def test_the_stage_does_not_change_with_the_layout_of_its_preset() -> None:
+    data = encoded(noise(300, 280))
+    last = ImageStage(PRESETS["resnet"]).run(data)
+    first = ImageStage(dataclasses.replace(PRESETS["resnet"], layout="nchw")).run(data)
+    np.testing.assert_array_equal(first.transpose(0, 2, 3, 1), last)
+
+
+def test_limits_are_far_from_what_cameras_make() -> None:
+    assert image.MAX_PIXELS >= 48_000_000
+    buffer = io.BytesIO()
+    Image.new("RGB", (8000, 6000)).save(buffer, "JPEG", progressive=True)
+    assert decode(buffer.getvalue()).size == (8000, 6000)
