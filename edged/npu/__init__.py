@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 from edged.npu import reference
+from edged.npu.emulator import Device, open  # noqa: A004 - the package's verb, as in gzip.open
 from edged.npu.formats import DEFAULT_FORMAT, FORMATS
 from edged.npu.listing import Port
 from edged.npu.program import Program
 
-__all__ = ["DEFAULT_FORMAT", "FORMATS", "Port", "Program", "reference"]
+__all__ = ["DEFAULT_FORMAT", "FORMATS", "Device", "Port", "Program", "open", "reference"]

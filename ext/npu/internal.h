@@ -1,0 +1,125 @@
+/* What the files of the emulator share. */
+#ifndef EDGED_NPU_INTERNAL_H
+#define EDGED_NPU_INTERNAL_H
+
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "npu.h"
+
+enum {
+    PANEL_PIXELS = 54,   /* output pixels of a work item: their sums and one tile fit the L1 cache */
+    COPY_PIXELS = 64,    /* pixels of a work item of the row operations */
+    CACHE_LINE = 64
+};
+
+/* A feature map's place in the arena; pointers are NULL for memories it does not have. */
+struct map_place {
+    struct npu_map map;
+    uint16_t *halves; /* [pixel][channel] float16 */
+    uint8_t *block;   /* [pixel][block_stride] elements */
+    float *scale;     /* [pixel][blocks] */
+    float *floats;    /* [pixel][channel], in the float32 mode only */
+    int blocks;
+    size_t block_stride; /* bytes of a pixel's elements */
+    uint8_t zero;        /* what element 0 is stored as: 0 where nothing is negative, else 128 */
+};
+
+/* A convolution's weights, packed. */
+struct convolution {
+    int positions; /* kernel positions that are read apart; 1 with the expander */
+    int blocks;    /* of one position */
+    int channels;  /* of one position */
+    int row_blocks;
+    int panel, panels; /* output pixels of an item, items a row block */
+    struct bfp_tile *tiles; /* [row block][group][position][block] */
+    int8_t *weights;
+    float *scales;
+    int32_t *starts;
+    float *bias; /* [row blocks * 128], 0 beyond the rows */
+};
+
+/* One thread's working memory. */
+struct scratch {
+    float *sums;                 /* [PANEL_PIXELS][128] */
+    const uint8_t **elements;    /* [PANEL_PIXELS] */
+    const float **element_scale; /* [PANEL_PIXELS] */
+    int *top, *left;             /* [PANEL_PIXELS] first position of the window */
+    uint16_t *window;            /* expander: one window */
+    uint8_t *window_blocks;      /* expander: [PANEL_PIXELS] windows */
+    float *window_scales;
+    uint16_t *row;         /* one pixel's channels */
+    float *plane;          /* one image row of every channel, at the ports */
+    const uint16_t **many; /* the pixels under a pool's window */
+    uint64_t saturated;
+    uint64_t not_finite;
+};
+
+struct step {
+    struct npu_chain chain;
+    struct convolution *convolution;
+    float *scale, *bias; /* constants of the row operations as floats, padded to BFP_LANES */
+    float *weights;      /* float32 mode: [position][channel][row] */
+    int clears;          /* a copy that is the first into its target */
+    int completes;       /* a copy that is the last into its target */
+};
+
+struct npu {
+    const struct bfp_kernels *kernels;
+    struct pool *pool;
+    enum npu_numerics numerics;
+    int mantissa;
+    struct map_place *maps;
+    int map_count;
+    struct step *steps;
+    int step_count;
+    struct npu_port *inputs, *outputs;
+    int input_count, output_count;
+    uint8_t *arena;
+    uint8_t *zero_row[2]; /* elements outside the image: all 0, all 128 */
+    float *zero_scale;
+    struct scratch *scratch; /* [threads] */
+    struct npu_counters counters;
+    uint64_t tile_operations; /* of one run */
+};
+
+/* Aligned, zeroed memory; NULL when short. Freed by free(). */
+void *npu_allocate(size_t count, size_t size);
+
+/* memory.c: places maps in an arena by their lifetimes. Returns 0 when memory is short. */
+int npu_place_maps(struct npu *npu);
+
+/* convolution.c */
+struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain);
+void npu_free_convolution(struct convolution *convolution);
+void npu_convolve(struct npu *npu, const struct step *step);
+
+/* rows.c: every other chain, and quantising of maps that were written in pieces. */
+void npu_run_rows(struct npu *npu, const struct step *step);
+void npu_quantise_pixel(const struct npu *npu, const struct map_place *map, int pixel, int from,
+                        int to, const uint16_t *halves);
+
+/* ports.c */
+int npu_enter(struct npu *npu, const float *const *inputs);
+void npu_leave(struct npu *npu, float *const *outputs);
+
+/* float32.c */
+float *npu_unpack_float32(const struct npu *npu, const struct npu_chain *chain);
+void npu_run_float32(struct npu *npu, const struct step *step);
+
+static inline int ceil_div(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int smaller(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static inline int pixels_of(const struct npu_map *map)
+{
+    return map->height * map->width;
+}
+
+#endif

@@ -1,0 +1,137 @@
+/* Where feature maps live: one arena, in which maps that are never alive together share bytes. */
+
+#include <string.h>
+
+#include "internal.h"
+
+struct span {
+    size_t bytes, at;
+    int first, last; /* steps between which it is alive, -1 is entry */
+};
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
+static size_t halves_bytes(const struct npu_map *map)
+{
+    return aligned((size_t)pixels_of(map) * (size_t)map->channels * 2);
+}
+
+static size_t block_bytes(const struct map_place *place)
+{
+    return aligned((size_t)pixels_of(&place->map) * place->block_stride);
+}
+
+static void describe(const struct npu *npu, struct map_place *place, struct span *span)
+{
+    const struct npu_map *map = &place->map;
+    int whole = map->channels / BFP_BLOCK, rest = map->channels % BFP_BLOCK;
+    place->blocks = whole + (rest > 0);
+    place->block_stride = (size_t)whole * BFP_BLOCK + (rest > 0 ? bfp_block_bytes(rest) : 0);
+    if (npu->numerics == NPU_FLOAT32) {
+        span->bytes = aligned((size_t)pixels_of(map) * (size_t)map->channels * sizeof(float));
+        return;
+    }
+    if (map->memories & (NPU_FLOAT16 | NPU_OUTPUT))
+        span->bytes += halves_bytes(map);
+    if (map->memories & NPU_BLOCK)
+        span->bytes += block_bytes(place) +
+                       aligned((size_t)pixels_of(map) * (size_t)place->blocks * sizeof(float));
+}
+
+static void lifetimes(const struct npu *npu, struct span *spans)
+{
+    for (int m = 0; m < npu->map_count; m++)
+        spans[m].first = npu->step_count;
+    for (int i = 0; i < npu->input_count; i++)
+        spans[npu->inputs[i].map].first = -1;
+    for (int s = 0; s < npu->step_count; s++) {
+        const struct npu_chain *chain = &npu->steps[s].chain;
+        if (spans[chain->target].first > s)
+            spans[chain->target].first = s;
+        spans[chain->target].last = s;
+        spans[chain->source].last = s;
+        if (chain->other >= 0)
+            spans[chain->other].last = s;
+    }
+    for (int i = 0; i < npu->output_count; i++)
+        spans[npu->outputs[i].map].last = npu->step_count;
+}
+
+/* The lowest place that is free while the span is alive, among those placed before it. */
+static size_t lowest(const struct span *spans, const int *order, int placed, const struct span *span)
+{
+    size_t at = 0;
+    for (int moved = 1; moved;) {
+        moved = 0;
+        for (int i = 0; i < placed; i++) {
+            const struct span *other = &spans[order[i]];
+            int together = other->first <= span->last && span->first <= other->last;
+            if (together && at < other->at + other->bytes && other->at < at + span->bytes) {
+                at = other->at + other->bytes;
+                moved = 1;
+            }
+        }
+    }
+    return at;
+}
+
+static void point(const struct npu *npu, struct map_place *place, const struct span *span)
+{
+    uint8_t *at = npu->arena + span->at;
+    if (npu->numerics == NPU_FLOAT32) {
+        place->floats = (float *)at;
+        return;
+    }
+    if (place->map.memories & (NPU_FLOAT16 | NPU_OUTPUT)) {
+        place->halves = (uint16_t *)at;
+        at += halves_bytes(&place->map);
+    }
+    if (place->map.memories & NPU_BLOCK) {
+        place->block = at;
+        place->scale = (float *)(at + block_bytes(place));
+    }
+}
+
+/* Larger maps first, each at the lowest free place: close to the peak of what is alive. */
+static int compare_bytes(const void *one, const void *other)
+{
+    const struct span *const *a = one, *const *b = other;
+    if ((*a)->bytes != (*b)->bytes)
+        return (*a)->bytes < (*b)->bytes ? 1 : -1;
+    return *a < *b ? -1 : *a > *b;
+}
+
+int npu_place_maps(struct npu *npu)
+{
+    size_t count = (size_t)npu->map_count, total = 0;
+    struct span *spans = calloc(count, sizeof *spans);
+    const struct span **sorted = calloc(count, sizeof *sorted);
+    int *order = calloc(count, sizeof *order);
+    int done = spans != NULL && sorted != NULL && order != NULL;
+    if (done) {
+        for (size_t m = 0; m < count; m++) {
+            describe(npu, &npu->maps[m], &spans[m]);
+            sorted[m] = &spans[m];
+        }
+        lifetimes(npu, spans);
+        qsort(sorted, count, sizeof *sorted, compare_bytes);
+        for (int i = 0; i < npu->map_count; i++) {
+            order[i] = (int)(sorted[i] - spans);
+            struct span *span = &spans[order[i]];
+            span->at = lowest(spans, order, i, span);
+            if (span->at + span->bytes > total)
+                total = span->at + span->bytes;
+        }
+        npu->arena = npu_allocate(total + CACHE_LINE, 1);
+        done = npu->arena != NULL;
+    }
+    for (int m = 0; done && m < npu->map_count; m++)
+        point(npu, &npu->maps[m], &spans[m]);
+    free(spans);
+    free(sorted);
+    free(order);
+    return done;
+}
