@@ -112,7 +112,7 @@ source_checksum() {
         "$python" -c 'import sys, platform; print(sys.version, platform.machine())'
         find pyproject.toml setup.py ext -type f ! -path 'ext/_*.c' \
             \( -name '*.toml' -o -name '*.py' -o -name '*.pyx' -o -name '*.pxd' \
-            -o -name '*.[chS]' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+            -o -name '*.[chS]' -o -name '*.inc' \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum | cut -d' ' -f1
 }
 
