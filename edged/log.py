@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Mapping
 
-LEVELS = ("debug", "info", "warning", "error")
 FIELDS = ("event", "digest", "state", "pid", "listen", "code", "seconds")
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 
@@ -40,7 +39,7 @@ class Formatter(logging.Formatter):
 
 
 def setup(level: str = "info", environ: Mapping[str, str] = os.environ) -> None:
-    """Sends the process's records from ``level`` (one of ``LEVELS``) up to standard error."""
+    """Sends the process's records from ``level`` (``debug`` to ``error``) up to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(journal="JOURNAL_STREAM" in environ))
     root = logging.getLogger()

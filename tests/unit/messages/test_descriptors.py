@@ -1,4 +1,4 @@
-"""The wire is upstream's, the descriptor set is current, TensorFlow may live in the same process."""
+"""The wire is upstream's, descriptors.bin is current, TensorFlow may live in the same process."""
 
 from __future__ import annotations
 

@@ -17,15 +17,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edged import log
+from edged.config import folders
 from edged.errors import ConfigError
-from edged.osutil import folders
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 RUNTIMES = ("process",)
 RUNTIMES_LATER = ("runc", "runc-root")
 ISAS = ("portable", "avx2", "avx512vnni", "neon")
@@ -90,6 +90,20 @@ def variable(key: str) -> str:
     return f"EDGED_{key.upper()}"
 
 
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Returns a sentence for each ``EDGED_*`` variable that looks like a key and is none.
+
+    They are no errors: others may set such variables, as Kubernetes does for a service of our name.
+    """
+    known = [variable(key) for key in (*KEYS, "config")]
+    return [
+        f"{name} is not used; did you mean {near[0]}?"
+        for name in environ
+        if name.startswith("EDGED_") and name not in known
+        if (near := difflib.get_close_matches(name, known, n=1, cutoff=0.85))
+    ]
+
+
 def default_run_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Returns where callers on this host look for the daemon's sockets if they are not told."""
     return Path(environ.get(variable("run_dir")) or folders.default(environ).run)
@@ -136,7 +150,7 @@ def _typed(key: str, value: Any, source: str) -> Any:
 
 def _check(config: Config) -> None:
     _choice("runtime", config.runtime, RUNTIMES)
-    _choice("log_level", config.log_level, log.LEVELS)
+    _choice("log_level", config.log_level, LOG_LEVELS)
     if config.isa is not None:
         _choice("isa", config.isa, ISAS)
     for path in (config.grpc_socket, config.control_socket):

@@ -1,0 +1,119 @@
+"""The ``process`` runtime: a worker is a plain child process of the daemon.
+
+Invariants:
+- It leads a session and process group of its own: a terminal's Ctrl-C reaches the daemon alone, and
+  ``delete`` ends whatever the worker may have started.
+- It does not outlive the daemon, however that ends (``launch`` asks the kernel for it).
+- It is reaped once, and its number is signalled only while it cannot have been given away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal as signals
+import subprocess
+import sys
+
+from edged.containers.runtime import Container, Spec, State
+from edged.errors import DeviceError
+
+DELETE_LIMIT = 5.0  # seconds from SIGKILL to the end; a process in a broken driver may never end
+# They are between the service manager and the daemon.
+WITHHELD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+
+
+class ProcessRuntime:
+    """Runs workers without any isolation but that of processes."""
+
+    name = "process"
+
+    def create(self, spec: Spec) -> Container:
+        """Returns a worker that does not run yet."""
+        return ProcessContainer(spec)
+
+
+class ProcessContainer:
+    """One child process."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 before ``start``."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        """Runs the process.
+
+        Raises:
+            DeviceError: there is no memory, or no process to be had.
+        """
+        environ = {k: v for k, v in os.environ.items() if k not in WITHHELD}
+        launch = [sys.executable, "-m", "edged.containers.launch", str(os.getpid())]
+        try:
+            self._process = subprocess.Popen(
+                [*launch, self._spec.module, *self._spec.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),  # the daemon's own output may be read by a program
+                pass_fds=tuple(self._spec.descriptors),
+                env={**environ, **self._spec.environ},
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise DeviceError(f"cannot start {self._spec.module}: {exc.strerror}") from exc
+        descriptor = os.pidfd_open(self._process.pid)
+        asyncio.get_running_loop().add_reader(descriptor, self._reap, descriptor)
+
+    def state(self) -> State:
+        """Returns where the process is."""
+        if self._process is None:
+            return State.CREATED
+        return State.STOPPED if self._stopped.done() else State.RUNNING
+
+    def kill(self, signal: int) -> None:
+        """Sends a signal to the process alone; does nothing if it does not run."""
+        if self._process is not None and self.state() is State.RUNNING:
+            self._process.send_signal(signal)
+
+    async def wait(self) -> int:
+        """Returns the exit status, negative for a signal, when the process has ended."""
+        return await asyncio.shield(self._stopped)
+
+    async def delete(self) -> None:
+        """Kills the process and its group, and waits for its end.
+
+        Raises:
+            DeviceError: it did not end within ``DELETE_LIMIT``.
+        """
+        if self.state() is not State.RUNNING:
+            return
+        self._kill_group()
+        try:
+            await asyncio.wait_for(self.wait(), DELETE_LIMIT)
+        except asyncio.TimeoutError as exc:
+            raise DeviceError(
+                f"cannot end process {self.pid}: it is still there {DELETE_LIMIT:g} s after SIGKILL"
+            ) from exc
+
+    def _reap(self, descriptor: int) -> None:
+        """Runs when the process has ended, before its number is free again."""
+        process = self._process
+        if (
+            process is None
+            or os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+        ):
+            return
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+        self._kill_group()
+        self._stopped.set_result(process.wait())
+
+    def _kill_group(self) -> None:
+        # Nothing may be left of it but the process itself, which is waiting to be reaped.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signals.SIGKILL)

@@ -1,0 +1,306 @@
+"""The composition root: builds the daemon's parts, starts them in order, stops them in reverse.
+
+Order of start: folders and locks, the model's worker, and only then grpc, since importing it takes
+as long as the worker needs to load; READY once the sockets accept calls. Requests that come before
+the model is loaded wait for it.
+
+Order of stop: new requests are refused, those accepted are answered within ``STOP_LIMIT``, then the
+worker ends, and the locks go last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edged import config as configuration
+from edged.config import Config
+from edged.containers.process import ProcessRuntime
+from edged.containers.runtime import Runtime
+from edged.deploy.reconciler import Reconciler
+from edged.deploy.store import Store
+from edged.deploy.types import Progress
+from edged.errors import StoreError
+from edged.model.process import Facts, Worker
+from edged.model.service import Candidate, Condition, Service
+from edged.osutil import atomic, lock, systemd
+from edged.rpc.front import Front
+
+if TYPE_CHECKING:
+    from edged import messages
+    from edged.rpc.server import Server
+
+logger = logging.getLogger(__name__)
+
+STOP_LIMIT = 10.0  # seconds for the requests that were accepted
+CONTROL_STOP_LIMIT = 1.0
+RUNTIMES: dict[str, type[Runtime]] = {"process": ProcessRuntime}
+
+
+def run(config: Config) -> None:
+    """Runs the daemon until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: it cannot listen where it was told to.
+        DeviceError: another daemon has the NPU.
+        StoreError: the folders cannot be used.
+    """
+    asyncio.run(Daemon(config).run())
+
+
+@dataclass
+class Servers:
+    """What listens."""
+
+    data: Server
+    control: Server
+
+
+class Daemon:
+    """One daemon, for one ``run``."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._began = time.monotonic()
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Runs until a signal; see ``run``."""
+        with contextlib.ExitStack() as stack:
+            self._take(stack)
+            self._compose(Store(self._config.state_dir))
+            self._stop_on_signals()
+            self._begin()
+            try:
+                self._servers = await self._listen()
+                self._write_facts()
+                stack.callback(self._remove_facts)
+                self._say_ready()
+                await self._stop.wait()
+                systemd.notify(STOPPING="1")
+                logger.info("stopping", extra={"event": "stopping"})
+                await self._stop_serving()
+            finally:
+                await self._end()
+        if self._failure is not None:
+            raise self._failure
+
+    def _say_ready(self) -> None:
+        fields = {"event": "ready", "listen": ",".join(self._servers.data.addresses)}
+        logger.info("ready after %.0f ms", (time.monotonic() - self._began) * 1e3, extra=fields)
+        systemd.notify(READY="1", STATUS=_sentence(self._service.condition))
+
+    # -- the parts
+
+    def _take(self, stack: contextlib.ExitStack) -> None:
+        """Makes the folders and takes the locks: of the NPU, and of the store."""
+        config = self._config
+        for folder in (config.state_dir, config.run_dir):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise StoreError(f"cannot make folder {folder}: {exc.strerror}") from exc
+        for path, what in (
+            (config.run_dir / "fpga0.lock", "the NPU"),
+            (config.state_dir / "edged.lock", f"the store {config.state_dir}"),
+        ):
+            taken = lock.acquire(path, what=what, owner="edged run")
+            stack.callback(taken.release)
+
+    def _compose(self, store: Store) -> None:
+        config = self._config
+        worker = Worker(RUNTIMES[config.runtime](), threads=config.threads, isa=config.isa)
+        self._store = store
+        self._front = Front()
+        self._service = Service(self._front, worker)
+        self._service.on_change.append(_tell)
+        self._reconciler: Reconciler[Candidate] = Reconciler(self._service, store)
+
+    def _begin(self) -> None:
+        """Starts the current model, and whoever changes it after that."""
+        store = self._store
+        begun = self._start_task("begin", self._service.begin(store.current, store.previous))
+        self._reconciling = self._start_task("reconcile", self._reconciler.run(begun))
+        interval = systemd.watchdog_interval()
+        if interval is not None:
+            self._start_task("watchdog", _watchdog(interval))
+
+    def _start_task(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._note_failure)
+        self._tasks.append(task)
+        return task
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        """Stops the daemon on a fault of its own: whoever started it can start it again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("%s failed", task.get_name(), exc_info=error)
+            self._failure = error
+            self._stop.set()
+
+    async def _listen(self) -> Servers:
+        await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
+        from edged.rpc import control, predict
+        from edged.rpc.server import Server
+
+        servers = Servers(Server([predict.handlers(self._front)]), Server([control.handlers(self)]))
+        config = self._config
+        servers.data.listen_tcp(*configuration.split_address(config.listen))
+        # Whoever may open a connection to loopback may open this one too.
+        with _umask(0o111):
+            servers.data.listen_unix(config.grpc_socket)
+        # Operators only: the owner and the group of the folder.
+        with _umask(0o117):
+            servers.control.listen_unix(config.control_socket)
+        await servers.data.start()
+        await servers.control.start()
+        return servers
+
+    def _stop_on_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    # -- the end
+
+    async def _stop_serving(self) -> None:
+        """Refuses what is new, answers what was accepted."""
+        self._front.shut()
+        # First, since a swap that is given up lets the requests it parked through to the old model.
+        await _cancel(self._reconciling)
+        await self._servers.data.stop(STOP_LIMIT)
+        await self._servers.control.stop(CONTROL_STOP_LIMIT)
+
+    async def _end(self) -> None:
+        await _cancel(*self._tasks)
+        await self._service.end()
+        logger.info("stopped", extra={"event": "stopped"})
+
+    # -- facts for callers on this host
+
+    def _write_facts(self) -> None:
+        """Says where to reach us: with port 0 nobody else knows."""
+        facts = {
+            "pid": os.getpid(),
+            "listen": self._servers.data.addresses,
+            "control": f"unix:{self._config.control_socket}",
+        }
+        path = self._config.run_dir / "daemon.json"
+        try:
+            atomic.write_file(path, json.dumps(facts, indent=2).encode() + b"\n")
+        except OSError as exc:
+            raise StoreError(f"cannot write {path}: {exc.strerror}") from exc
+
+    def _remove_facts(self) -> None:
+        (self._config.run_dir / "daemon.json").unlink(missing_ok=True)
+
+    # -- edged.rpc.control.Operations
+
+    async def deploy(self, reference: str) -> AsyncIterator[Progress]:
+        """Queues a deployment and yields its progress to the end."""
+        async for progress in self._reconciler.deploy(reference).watch():
+            yield progress
+
+    async def undeploy(self) -> str:
+        """Takes the model out of service; returns its digest, empty if there was none."""
+        return await self._reconciler.undeploy()
+
+    def status(self) -> messages.StatusReply:
+        """Returns what the daemon is doing."""
+        from edged import messages
+        from edged.config import version
+
+        condition, under_way = self._service.condition, self._reconciler.under_way
+        previous = self._store.previous
+        return messages.StatusReply(
+            version=version.text(),
+            pid=os.getpid(),
+            uptime_us=round((time.monotonic() - self._began) * 1e6),
+            state="stopping" if self._stop.is_set() else condition.state,
+            reason=condition.reason,
+            runtime=self._config.runtime,
+            listen=self._servers.data.addresses,
+            model=self._model(),
+            previous_digest=previous.digest if previous else "",
+            deployment=under_way.progress.state.value if under_way else "",
+            deployments_waiting=self._reconciler.waiting,
+            counters=self._counters(),
+        )
+
+    def _model(self) -> messages.Model | None:
+        from edged import messages
+
+        slot, process = self._service.serving, self._service.process
+        if slot is None:
+            return None
+        facts = process.facts if process else Facts()
+        return messages.Model(
+            digest=slot.digest,
+            reference=slot.reference,
+            name=facts.name,
+            version=facts.version,
+            format=facts.format,
+            sku=facts.sku,
+            memory_bytes=facts.memory_bytes,
+            isa=facts.isa,
+            worker_pid=process.pid if process else 0,
+            deployed_unix_us=slot.deployed_unix_us,
+        )
+
+    def _counters(self) -> messages.Counters:
+        from edged import messages
+
+        front, counts = self._front, self._front.counts
+        return messages.Counters(
+            answered=counts.answered,
+            failed=counts.failed,
+            refused=counts.refused,
+            expired=counts.expired,
+            cancelled=counts.cancelled,
+            queued=front.queued,
+            queued_bytes=front.queued_bytes,
+            worker_deaths=self._service.deaths,
+            deployments=self._reconciler.deployments,
+            reverts=self._reconciler.reverts,
+        )
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _watchdog(interval: float) -> None:
+    while True:
+        systemd.notify(WATCHDOG="1")
+        await asyncio.sleep(interval)
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    """Makes files with this mask; other threads are not running yet."""
+    old = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(old)
+
+
+def _tell(condition: Condition) -> None:
+    logger.info("%s", _sentence(condition), extra={"event": "state"})
+    systemd.notify(STATUS=_sentence(condition))
+
+
+def _sentence(condition: Condition) -> str:
+    return condition.state + (f": {condition.reason}" if condition.reason else "")

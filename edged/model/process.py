@@ -1,0 +1,278 @@
+"""One worker process with one model: started, put on and off the NPU, asked, stopped.
+
+Invariants:
+- Each step has a time limit; a worker that breaks one is killed, never waited for.
+- ``on_death`` is called once, when the link is gone for whatever reason but ``stop`` and ``kill``.
+- What the worker says about itself is checked before anybody else sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from edged.containers.runtime import Container, Runtime, Spec
+from edged.errors import DeviceError, ModelError, RequestError
+from edged.messages.link import Frame, Kind
+from edged.model.connection import Connection
+from edged.rpc.front import Class, Reply
+
+logger = logging.getLogger(__name__)
+
+START_LIMIT = 20.0  # seconds to load and encode a model
+RUN_LIMIT = 60.0  # for one request, whatever its batch; beyond it the worker counts as hung
+STOP_LIMIT = 2.0
+TEXT_LIMIT = 256
+STAGES_LIMIT = 64
+CLASSES_LIMIT = 16
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What is to run, and with what.
+
+    Attributes:
+        runtime: that runs it.
+        module: the worker's program.
+        threads: of the NPU's emulator; None for its choice.
+        isa: of the NPU's emulator; None for the best of the machine.
+    """
+
+    runtime: Runtime
+    module: str = "edged.worker"
+    threads: int | None = None
+    isa: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker says of itself and its model in HELLO."""
+
+    name: str = ""
+    version: str = ""
+    format: str = ""
+    sku: str = ""
+    isa: str = ""
+    memory_bytes: int = 0
+
+
+class ModelProcess:
+    """A worker that has loaded a model. It is made by ``start``."""
+
+    def __init__(self, digest: str, container: Container) -> None:
+        self.digest = digest
+        self.facts = Facts()
+        self.answered = 0
+        self._on_death: Callable[[ModelProcess, str], None] | None = None
+        self._container = container
+        self._connection = Connection(self._lost)
+
+    @classmethod
+    async def start(
+        cls,
+        worker: Worker,
+        folder: Path,
+        digest: str,
+        on_death: Callable[[ModelProcess, str], None],
+        limit: float = START_LIMIT,
+    ) -> ModelProcess:
+        """Returns a process that has loaded the model in ``folder`` and is off the NPU.
+
+        Args:
+            worker: what to run.
+            folder: with the model's manifest.json.
+            digest: of the model's image.
+            on_death: called with the process and why, when it ends unasked after it was ready.
+            limit: seconds until it must have loaded.
+
+        Raises:
+            ModelError: the worker says that the model cannot be loaded.
+            DeviceError: the worker ended, or was too slow.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            container = worker.runtime.create(_spec(worker, folder, theirs.fileno()))
+            try:
+                container.start()
+            except BaseException:
+                ours.close()
+                raise
+        process = cls(digest, container)
+        logger.debug("worker started", extra={"pid": process.pid, "digest": digest})
+        try:
+            await process._connection.open(ours)
+            await process._greet(limit)
+            process._on_death = on_death
+        except BaseException:
+            await process.kill()
+            raise
+        return process
+
+    async def _greet(self, limit: float) -> None:
+        """Waits for HELLO."""
+        try:
+            hello = await asyncio.wait_for(asyncio.shield(self._connection.hello), limit)
+        except asyncio.TimeoutError as exc:
+            raise DeviceError(
+                f"cannot load the model: its process was not ready within {limit:g} s"
+            ) from exc
+        except RequestError as exc:
+            raise ModelError(f"cannot load the model: {exc}") from exc
+        except DeviceError as exc:
+            raise DeviceError(f"cannot load the model: {exc} before it was ready") from exc
+        if self.lost is not None:
+            raise DeviceError(f"cannot load the model: {self.lost} as soon as it was ready")
+        self.facts = _facts(hello)
+
+    @property
+    def lost(self) -> str | None:
+        """Why there is nobody to talk to any more; None while there is."""
+        return self._connection.lost
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._container.pid
+
+    # -- the NPU
+
+    async def activate(self, limit: float) -> None:
+        """Takes the NPU.
+
+        Raises:
+            DeviceError: it could not, or not within ``limit`` seconds.
+        """
+        await self._command(Kind.ACTIVATE, "take the NPU", limit)
+
+    async def leave(self, limit: float) -> None:
+        """Leaves the NPU.
+
+        Raises:
+            DeviceError: it could not, or not within ``limit`` seconds.
+        """
+        await self._command(Kind.LEAVE, "leave the NPU", limit)
+
+    async def probe(self, limit: float) -> None:
+        """Runs the model's golden test.
+
+        Raises:
+            ModelError: the answers are not the golden ones.
+            DeviceError: the worker ended, or was too slow.
+        """
+        frame = await self._command(Kind.PROBE, "run the golden test", limit)
+        if frame.meta.get("ok") is not True:
+            reason = str(frame.meta.get("reason") or "no reason given")[:TEXT_LIMIT]
+            raise ModelError(f"cannot use the model: its golden test failed: {reason}")
+
+    async def _command(self, kind: Kind, what: str, limit: float) -> Frame:
+        try:
+            return await asyncio.wait_for(self._connection.ask(kind), limit)
+        except asyncio.TimeoutError as exc:
+            raise DeviceError(f"cannot {what}: no answer within {limit:g} s") from exc
+        except RequestError as exc:
+            raise DeviceError(f"cannot {what}: {exc}") from exc
+
+    # -- requests
+
+    def predict(self, body: bytes, remaining_us: int | None, top: int) -> asyncio.Future[Reply]:
+        """Runs one request; see ``edged.rpc.front.Backend``."""
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Reply] = loop.create_future()
+        asked = self._connection.ask(Kind.PREDICT, {"remaining_us": remaining_us, "top": top}, body)
+        overdue = loop.call_later(RUN_LIMIT, self._hung)
+
+        def answered(frame: asyncio.Future[Frame]) -> None:
+            overdue.cancel()
+            error = frame.exception()
+            if error is not None:
+                reply.set_exception(error)
+                return
+            self.answered += 1
+            reply.set_result(_reply(frame.result()))
+
+        asked.add_done_callback(answered)
+        return reply
+
+    def _hung(self) -> None:
+        logger.error(
+            "worker ran one request for %g s: ending it", RUN_LIMIT, extra={"pid": self.pid}
+        )
+        self._connection.close()
+
+    # -- the end
+
+    def _lost(self, why: str) -> None:
+        on_death, self._on_death = self._on_death, None
+        if on_death is not None:
+            on_death(self, why)
+
+    async def stop(self, limit: float = STOP_LIMIT) -> None:
+        """Lets the worker finish what it runs and leave; kills it if that takes too long."""
+        self._on_death = None
+        self._connection.stop()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._container.wait(), limit)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Ends the worker now and returns when it is gone. May be called at any time, again too."""
+        self._on_death = None
+        self._connection.close()
+        try:
+            await self._container.delete()
+        except DeviceError as exc:
+            # Nothing more can be done about it, and the next worker may still get the NPU.
+            logger.error("%s", exc, extra={"pid": self.pid})  # noqa: TRY400
+
+
+def _spec(worker: Worker, folder: Path, descriptor: int) -> Spec:
+    arguments = ["--fd", str(descriptor), "--model", str(folder)]
+    if worker.threads is not None:
+        arguments += ["--threads", str(worker.threads)]
+    if worker.isa is not None:
+        arguments += ["--isa", worker.isa]
+    # onnxruntime may upload telemetry unless this is set before it is imported.
+    return Spec(worker.module, arguments, (descriptor,), {"ORT_DISABLE_TELEMETRY": "1"})
+
+
+def _facts(hello: Mapping[str, Any]) -> Facts:
+    texts = {
+        key: value[:TEXT_LIMIT]
+        for key in ("name", "version", "format", "sku", "isa")
+        if isinstance(value := hello.get(key), str)
+    }
+    memory = hello.get("memory_bytes", hello.get("memory"))
+    return Facts(**texts, memory_bytes=memory if _is_count(memory) else 0)
+
+
+def _reply(frame: Frame) -> Reply:
+    times = frame.meta.get("times_us")
+    checked = {
+        str(stage)[:TEXT_LIMIT]: time
+        for stage, time in (times.items() if isinstance(times, dict) else ())
+        if _is_count(time)
+    }
+    top = frame.meta.get("top")
+    classes = [c for t in (top if isinstance(top, list) else [top]) if (c := _class(t)) is not None]
+    return Reply(
+        frame.body, dict(list(checked.items())[:STAGES_LIMIT]), tuple(classes[:CLASSES_LIMIT])
+    )
+
+
+def _class(value: object) -> Class | None:
+    if not isinstance(value, dict):
+        return None
+    index, label, score = value.get("index"), value.get("label"), value.get("score")
+    if not _is_count(index) or isinstance(score, bool) or not isinstance(score, int | float):
+        return None
+    return Class(index, label[:TEXT_LIMIT] if isinstance(label, str) else "", float(score))
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63

@@ -1,0 +1,310 @@
+"""Keeps one model in service: on the NPU, started again when it dies, swapped for another.
+
+Invariants:
+- At most one process is on the NPU, and the front lets requests through to that one only.
+- ``serving`` is what ought to be in service. It changes when a swap commits, never when a process
+  dies.
+- Between ``park`` and ``commit``, ``revert`` or ``empty`` a swap has the NPU: a process that dies
+  then is not started again before the swap has ended.
+- Restarts are at once for the first two deaths, then ``BACKOFF`` seconds apart, doubling up to
+  ``BACKOFF_LIMIT``; one answered request begins the count anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from edged.deploy.types import Limits, Slot
+from edged.errors import DeviceError, EdgedError, RequestError
+from edged.model.process import ModelProcess, Worker
+from edged.rpc.front import Front
+
+logger = logging.getLogger(__name__)
+
+BACKOFF = 10.0
+BACKOFF_LIMIT = 300.0
+DEATHS_AT_ONCE = 2
+NO_MODEL = "Servable not found for request: no model is deployed; use 'edged deploy REF'"
+LOADING = "the model is being loaded; try again"
+
+
+def restart_delay(deaths: int) -> float:
+    """Returns the seconds to wait before the restart after this many deaths without a success."""
+    if deaths <= DEATHS_AT_ONCE:
+        return 0.0
+    return min(BACKOFF_LIMIT, BACKOFF * 2.0 ** min(deaths - DEATHS_AT_ONCE - 1, 16))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that is loaded and not, or not yet, in service."""
+
+    slot: Slot
+    process: ModelProcess
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Whether requests are answered. ``state``: serving, starting, swapping or not_serving."""
+
+    state: str
+    reason: str = ""
+
+
+class Service:
+    """The NPU's side of ``edged.deploy.ports.Npu``, and the daemon's.
+
+    Args:
+        front: whose requests are served.
+        worker: how a model's process is started.
+        limits: of the steps to bring a model onto the NPU.
+        sleep: waits between restarts.
+    """
+
+    def __init__(
+        self,
+        front: Front,
+        worker: Worker,
+        limits: Limits | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.deaths = 0
+        self.condition = Condition("starting")
+        self.on_change: list[Callable[[Condition], None]] = []
+        self._front = front
+        self._worker = worker
+        self._limits = limits or Limits()
+        self._sleep = sleep
+        self._slot: Slot | None = None
+        self._active: ModelProcess | None = None
+        self._deaths_in_row = 0
+        self._swapping = False
+        self._restarting: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def serving(self) -> Slot | None:
+        """What is in service, or is being brought back into it."""
+        return self._slot
+
+    @property
+    def answering(self) -> bool:
+        """Whether what is in service answers requests now."""
+        return self._active is not None and self._active.lost is None
+
+    @property
+    def process(self) -> ModelProcess | None:
+        """What is on the NPU now."""
+        return self._active
+
+    # -- the daemon's life
+
+    async def begin(self, current: Slot | None, previous: Slot | None) -> None:
+        """Brings the current model into service, or the previous one if that does not load."""
+        if current is None:
+            self._close("NOT_FOUND", NO_MODEL)
+            return
+        self._hold(LOADING)
+        for slot in (current, previous):
+            if slot is None:
+                continue
+            try:
+                process = await self._load(slot, probe=True)
+            except EdgedError as exc:
+                logger.error("cannot serve %s: %s", slot.digest, exc)  # noqa: TRY400 - said in full
+                continue
+            self._slot = slot
+            self._open(process)
+            return
+        self._slot = current
+        self._deaths_in_row = 1
+        self._restart()
+
+    async def end(self) -> None:
+        """Ends every process; the worker finishes what it runs."""
+        self._swapping = True
+        await self._cancel_restart()
+        active, self._active = self._active, None
+        if active is not None:
+            await active.stop()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    # -- edged.deploy.ports.Npu
+
+    async def prepare(self, slot: Slot, limit: float) -> Candidate:
+        """Loads a model off the NPU; whoever is on it serves on."""
+        process = await ModelProcess.start(
+            self._worker, slot.folder, slot.digest, self._died, limit
+        )
+        return Candidate(slot, process)
+
+    async def park(self, limit: float) -> None:
+        """Holds requests and waits until none runs."""
+        self._swapping = True
+        await self._cancel_restart()
+        self._front.park()
+        self._change("swapping")
+        try:
+            await asyncio.wait_for(self._front.drained(), limit)
+        except asyncio.TimeoutError as exc:
+            raise DeviceError(
+                f"cannot park: the request that runs did not end within {limit:g} s"
+            ) from exc
+
+    async def activate(self, candidate: Candidate, limit: float) -> None:
+        """Takes the NPU from whoever is on it and gives it to the candidate."""
+        if self._active is not None and self._active.lost is None:
+            await self._active.leave(limit)
+        await candidate.process.activate(limit)
+
+    async def probe(self, candidate: Candidate, limit: float) -> None:
+        """Runs the candidate's golden test."""
+        await candidate.process.probe(limit)
+
+    async def commit(self, candidate: Candidate) -> None:
+        """Lets requests through to the candidate; whoever served before ends."""
+        old = self._active
+        self._slot = candidate.slot
+        self._deaths_in_row = 0
+        self._swapping = False
+        self._open(candidate.process)
+        if old is not None:
+            self._leave(old)
+
+    async def revert(self, candidate: Candidate, limit: float) -> None:
+        """Ends the candidate; whoever served before serves again, started anew if need be."""
+        await candidate.process.kill()
+        self._swapping = False
+        old, self._active = self._active, None
+        if old is not None and old.lost is None:
+            try:
+                await old.activate(limit)
+            except DeviceError as exc:
+                logger.warning("started anew: %s", exc, extra={"digest": old.digest})
+            else:
+                self._open(old)
+                return
+        if old is not None:
+            await old.kill()
+        if self._slot is None:
+            self._close("NOT_FOUND", NO_MODEL)
+        else:
+            self._restart()
+
+    async def discard(self, candidate: Candidate) -> None:
+        """Ends a candidate that was never parked for."""
+        await candidate.process.kill()
+
+    async def empty(self, limit: float) -> None:
+        """Takes whoever is there off the NPU and ends it; requests are refused from then on."""
+        self._swapping = True
+        await self._cancel_restart()
+        self._slot = None
+        self._close("NOT_FOUND", NO_MODEL)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._front.drained(), limit)
+        active, self._active = self._active, None
+        if active is not None:
+            await active.stop(limit)
+        self._swapping = False
+
+    # -- what happens to a process
+
+    async def _load(self, slot: Slot, *, probe: bool) -> ModelProcess:
+        """Returns a process that is on the NPU.
+
+        Raises:
+            EdgedError: the model or its process is at fault; the process is gone.
+        """
+        limits = self._limits
+        candidate = await self.prepare(slot, limits.prepare)
+        try:
+            await candidate.process.activate(limits.activate_and_probe)
+            if probe:
+                await candidate.process.probe(limits.activate_and_probe)
+        except BaseException:
+            await candidate.process.kill()
+            raise
+        return candidate.process
+
+    def _died(self, process: ModelProcess, why: str) -> None:
+        """Runs when a process has ended unasked, before its request is known to have failed."""
+        if process is not self._active:
+            return  # a candidate, or one that leaves: whoever waits for it hears of it
+        self.deaths += 1
+        if process.answered:
+            self._deaths_in_row = 0
+        self._deaths_in_row += 1
+        fields = {"event": "death", "digest": process.digest, "pid": process.pid}
+        logger.error("the model's process is lost: %s", why, extra=fields)
+        if not self._swapping:
+            self._restart()
+
+    def _restart(self) -> None:
+        self._hold(LOADING)
+        self._restarting = asyncio.get_running_loop().create_task(
+            self._restart_until_loaded(), name="restart"
+        )
+
+    async def _restart_until_loaded(self) -> None:
+        slot = self._slot
+        if slot is None:
+            return
+        while True:
+            dead, self._active = self._active, None
+            if dead is not None:
+                await dead.kill()
+            delay = restart_delay(self._deaths_in_row)
+            if delay:
+                why = f"the model's process ended {self._deaths_in_row} times without an answer"
+                self._close("UNAVAILABLE", f"{why}; it is started again within {delay:g} s")
+                await self._sleep(delay)
+                self._hold(LOADING)
+            try:
+                process = await self._load(slot, probe=False)
+            except EdgedError as exc:
+                self.deaths += 1
+                self._deaths_in_row += 1
+                logger.error("cannot restart: %s", exc, extra={"digest": slot.digest})  # noqa: TRY400
+            else:
+                self._open(process)
+                return
+
+    async def _cancel_restart(self) -> None:
+        task, self._restarting = self._restarting, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _leave(self, process: ModelProcess) -> None:
+        task = asyncio.get_running_loop().create_task(process.stop(), name="leave")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    # -- what the front, and whoever asks, is told
+
+    def _open(self, process: ModelProcess) -> None:
+        self._active = process
+        self._front.open(process)
+        self._change("serving")
+        if process.lost is not None:  # before anybody was responsible for it
+            self._died(process, process.lost)
+
+    def _hold(self, why: str) -> None:
+        self._front.park(missing=why)
+        self._change("starting", why)
+
+    def _close(self, code: str, why: str) -> None:
+        self._front.close(RequestError(code, why))
+        self._change("not_serving", why)
+
+    def _change(self, state: str, reason: str = "") -> None:
+        if self.condition != (condition := Condition(state, reason)):
+            self.condition = condition
+            for tell in self.on_change:
+                tell(condition)

@@ -1,0 +1,343 @@
+"""The queue in front of the one NPU: who is next, who waits, who is refused.
+
+Invariants:
+- One request at a time is with the backend, first come first served.
+- A request that was with the backend is never given to another: if the backend dies, it is answered
+  INTERNAL, because it may be what killed it.
+- At most ``Limits.requests`` and ``Limits.bytes`` wait; the next one is refused at once.
+- Expired and cancelled requests never reach the backend. A caller that goes away while its request
+  is with the backend does not free the NPU: the backend's answer does.
+- Nothing here knows gRPC, parses a request, or sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edged.errors import DeviceError, RequestError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may wait, and how long with no model to wait for."""
+
+    requests: int = 256
+    bytes: int = 256 * 1024 * 1024
+    without_model: float = 5.0  # seconds, while the model's process is started again
+
+
+@dataclass(frozen=True)
+class Class:
+    """One class that the model sees: its index, its label (empty if it has none), its score."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the backend made of a request.
+
+    Attributes:
+        body: the answer as it goes to the caller.
+        times_us: microseconds per stage.
+        top: the best classes; none if the model does not classify.
+    """
+
+    body: bytes
+    times_us: dict[str, int]
+    top: tuple[Class, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply, and what happened on the way to it.
+
+    Attributes:
+        reply: of the backend.
+        digest: of the model that replied.
+        queued_us: microseconds from arrival until the NPU was free for this request.
+        parked_us: the part of ``queued_us`` in which no request was let through.
+    """
+
+    reply: Reply
+    digest: str
+    queued_us: int
+    parked_us: int
+
+
+class Backend(Protocol):
+    """What runs requests: a model's process on the NPU."""
+
+    digest: str
+
+    def predict(self, body: bytes, remaining_us: int | None, top: int) -> asyncio.Future[Reply]:
+        """Runs one request; the future fails with ``RequestError`` or ``DeviceError``."""
+
+
+@dataclass
+class Counts:
+    """Since the start, but for what waits now."""
+
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    expired: int = 0
+    cancelled: int = 0
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request that was accepted. Times are the front's clock's, in seconds."""
+
+    body: bytes
+    deadline: float | None
+    top: int
+    arrived: float
+    parked_before: float
+    answer: asyncio.Future[Answer]
+    queued_us: int = 0
+    parked_us: int = 0
+    digest: str = ""
+
+
+class Front:
+    """Gives requests to the backend in turn.
+
+    It is open (``open``), parked (``park``: requests wait) or closed (``close``: they are refused).
+    It begins closed.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.counts = Counts()
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._backend: Backend | None = None
+        self._refusal: RequestError | None = RequestError("UNAVAILABLE", "edged is starting")
+        self._queue: deque[_Waiting] = deque()
+        self._queued_bytes = 0
+        self._running: asyncio.Future[Reply] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # Parked time so far, and since when it runs.
+        self._parked_total = 0.0
+        self._parked_since: float | None = None
+        # While there is no model to wait for: why, since when, and the timer of the first in line.
+        self._missing: str | None = None
+        self._missing_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)
+
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes wait with them."""
+        return self._queued_bytes
+
+    # -- what callers do
+
+    async def predict(self, body: bytes, deadline: float | None = None, top: int = 1) -> Answer:
+        """Returns the model's answer to ``body``.
+
+        Args:
+            body: a PredictRequest as it came off the wire.
+            deadline: on the front's clock, in seconds; None for a caller who waits for ever.
+            top: how many classes the caller wants to see named.
+
+        Raises:
+            RequestError: it was refused, came too late, or the model could not answer it.
+        """
+        self._refuse(len(body))
+        now = self._clock()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        request = _Waiting(body, deadline, top, now, self._parked(now), answer)
+        self._queue.append(request)
+        self._queued_bytes += len(body)
+        if self._missing is not None:
+            self._watch_first()
+        self._next()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._withdraw(request)
+            raise
+
+    def _refuse(self, size: int) -> None:
+        """Raises if a request of ``size`` bytes may not join the queue."""
+        limits = self._limits
+        refusal = self._refusal
+        if len(self._queue) >= limits.requests:
+            refusal = RequestError(
+                "RESOURCE_EXHAUSTED",
+                f"{len(self._queue)} requests wait already, limit {limits.requests}; send fewer at "
+                "a time",
+            )
+        elif self._queued_bytes + size > limits.bytes:
+            refusal = RequestError(
+                "RESOURCE_EXHAUSTED",
+                f"{self._queued_bytes} bytes wait already and the request has {size}, limit "
+                f"{limits.bytes}; send fewer at a time",
+            )
+        if refusal is not None:
+            self.counts.refused += 1
+            raise RequestError(refusal.code, str(refusal))
+
+    def _withdraw(self, request: _Waiting) -> None:
+        if request in self._queue:
+            self._queue.remove(request)
+            self._queued_bytes -= len(request.body)
+            self._count_gone(request)
+
+    def _count_gone(self, request: _Waiting) -> None:
+        if request.deadline is not None and self._clock() >= request.deadline:
+            self.counts.expired += 1
+        else:
+            self.counts.cancelled += 1
+
+    # -- what the model's keeper does
+
+    def open(self, backend: Backend) -> None:
+        """Lets requests through to ``backend``, those that waited first."""
+        self._backend = backend
+        self._refusal = self._stopped_refusal()
+        self._parked_total = self._parked(self._clock())
+        self._parked_since = None
+        self._forget_missing()
+        self._next()
+
+    def park(self, missing: str | None = None) -> None:
+        """Holds requests from now on; one that is running goes on.
+
+        Args:
+            missing: says why there is no model, if there is none to wait for; then a request waits
+                at most ``Limits.without_model``.
+        """
+        self._backend = None
+        self._refusal = self._stopped_refusal()
+        if self._parked_since is None:
+            self._parked_since = self._clock()
+        if missing is None:
+            self._forget_missing()
+            return
+        if self._missing is None:  # else those who wait have waited since then
+            self._missing_since = self._clock()
+        self._missing = missing
+        self._watch_first()
+
+    def close(self, refusal: RequestError) -> None:
+        """Refuses requests from now on, those that wait too; one that is running goes on."""
+        self.park()
+        self._refusal = refusal
+        while self._queue:
+            self._end(self._take(), RequestError(refusal.code, str(refusal)))
+            self.counts.refused += 1
+
+    def shut(self) -> None:
+        """Refuses new requests for good; those accepted are still served."""
+        self._stopping = True
+        self._refusal = self._stopped_refusal()
+
+    async def drained(self) -> None:
+        """Returns when no request is with the backend."""
+        await self._idle.wait()
+
+    def _stopped_refusal(self) -> RequestError | None:
+        return RequestError("UNAVAILABLE", "edged is stopping") if self._stopping else None
+
+    def _parked(self, now: float) -> float:
+        """Returns for how long requests have been held in all, until ``now``."""
+        return self._parked_total + (now - self._parked_since if self._parked_since else 0.0)
+
+    # -- the line
+
+    def _next(self) -> None:
+        """Gives the first in line to the backend, if both are there."""
+        while self._queue and self._backend is not None and self._running is None:
+            request = self._take()
+            now = self._clock()
+            if request.deadline is not None and now >= request.deadline:
+                self.counts.expired += 1
+                self._end(request, RequestError("DEADLINE_EXCEEDED", "it waited too long"))
+                continue
+            request.digest = self._backend.digest
+            request.queued_us = round((now - request.arrived) * 1e6)
+            request.parked_us = round((self._parked(now) - request.parked_before) * 1e6)
+            remaining = None if request.deadline is None else int((request.deadline - now) * 1e6)
+            running = self._backend.predict(request.body, remaining, request.top)
+            self._running = running
+            self._idle.clear()
+            running.add_done_callback(functools.partial(self._finish, request))
+
+    def _take(self) -> _Waiting:
+        request = self._queue.popleft()
+        self._queued_bytes -= len(request.body)
+        return request
+
+    def _finish(self, request: _Waiting, done: asyncio.Future[Reply]) -> None:
+        """Runs when the backend has ended its request, one way or the other."""
+        self._running = None
+        self._idle.set()
+        error = done.exception()
+        if error is None:
+            self.counts.answered += 1
+            answer = Answer(done.result(), request.digest, request.queued_us, request.parked_us)
+            if not request.answer.done():
+                request.answer.set_result(answer)
+        else:
+            self.counts.failed += 1
+            self._end(request, _seen_by_caller(error))
+        self._next()
+
+    def _end(self, request: _Waiting, error: RequestError) -> None:
+        if not request.answer.done():
+            request.answer.set_exception(error)
+
+    # -- waiting without a model
+
+    def _forget_missing(self) -> None:
+        self._missing = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch_first(self) -> None:
+        """Arms the timer for the first in line; those behind it came later, and end later."""
+        if self._timer is not None or not self._queue:
+            return
+        since = max(self._queue[0].arrived, self._missing_since)
+        delay = since + self._limits.without_model - self._clock()
+        self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._give_up_first)
+
+    def _give_up_first(self) -> None:
+        self._timer = None
+        horizon = self._clock() - self._limits.without_model
+        while self._queue and max(self._queue[0].arrived, self._missing_since) <= horizon:
+            self.counts.failed += 1
+            self._end(self._take(), RequestError("UNAVAILABLE", self._missing or "no model"))
+        self._watch_first()
+
+
+def _seen_by_caller(error: BaseException) -> RequestError:
+    """Returns what a caller is told; the cause of an unexpected error is not for them."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, DeviceError):
+        return RequestError(
+            "INTERNAL",
+            "the model's process ended while it ran this request, which will not be run again; "
+            "see the device's log",
+        )
+    return RequestError("INTERNAL", "internal error; see the device's log")

@@ -1,0 +1,86 @@
+"""``tensorflow.serving.PredictionService``: bytes in, bytes out.
+
+The daemon never parses a request or an answer. What it knows of an answer is what the worker said
+beside it; callers find that in the trailing metadata:
+
+====================  ==========================================================================
+edged-request-id      names the call in the device's log
+edged-model-digest    of the model that answered
+edged-queued-us       microseconds until the NPU was free
+edged-parked-us       the part of them in which no request was let through
+edged-times-us        JSON object, microseconds per stage
+edged-top             JSON array of {index, label, score}, best first, if the model classifies
+====================  ==========================================================================
+
+With ``edged-top: K`` in the request's metadata the array has up to K classes instead of one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import time
+from collections.abc import Sequence
+
+import grpc
+
+from edged.rpc.front import Answer, Front
+from edged.rpc.interceptors import Context, unary
+
+SERVICE = "tensorflow.serving.PredictionService"
+TOP_KEY = "edged-top"
+TOP_LIMIT = 16
+# Clients take 8 KiB of metadata by default; times and classes share it with the rest.
+FIELD_LIMIT = 3072  # bytes
+
+
+def handlers(front: Front) -> grpc.GenericRpcHandler:
+    """Returns the service, answering from ``front``."""
+    # Tells this start's requests from another's.
+    boot = secrets.token_hex(4)
+    numbers = itertools.count(1)
+
+    async def predict(body: bytes, context: Context) -> bytes:
+        request_id = ("edged-request-id", f"{boot}-{next(numbers)}")
+        context.set_trailing_metadata((request_id,))
+        # The stubs say float, grpc says None for a caller who set no deadline.
+        remaining: float | None = context.time_remaining()
+        deadline = None if remaining is None else time.monotonic() + remaining
+        answer = await front.predict(body, deadline, _top(context))
+        context.set_trailing_metadata((request_id, *_metadata(answer)))
+        return answer.reply.body
+
+    # No (de)serializers: the bytes pass as they are.
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        unary(predict)
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, {"Predict": method})
+
+
+def _top(context: Context) -> int:
+    for key, value in context.invocation_metadata() or ():
+        if key == TOP_KEY and isinstance(value, str) and value.isascii() and value.isdigit():
+            return max(1, min(int(value[:4]), TOP_LIMIT))
+    return 1
+
+
+def _metadata(answer: Answer) -> Sequence[tuple[str, str]]:
+    """Returns what happened on the way; ASCII, as the values must be."""
+    reply = answer.reply
+    fields = [
+        ("edged-model-digest", answer.digest),
+        ("edged-queued-us", str(answer.queued_us)),
+        ("edged-parked-us", str(answer.parked_us)),
+    ]
+    times = json.dumps(reply.times_us, separators=(",", ":"))
+    if len(times) <= FIELD_LIMIT:
+        fields.append(("edged-times-us", times))
+    classes = [{"index": c.index, "label": c.label, "score": c.score} for c in reply.top]
+    top = json.dumps(classes, separators=(",", ":"))
+    while len(top) > FIELD_LIMIT:
+        classes.pop()
+        top = json.dumps(classes, separators=(",", ":"))
+    if classes:
+        fields.append(("edged-top", top))
+    return fields
