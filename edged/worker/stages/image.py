@@ -181,7 +181,8 @@ def _direct(picture: Image.Image) -> Image.Image:
     if picture.mode in _DIRECT:
         return picture
     if picture.mode in _SIXTEEN_BITS:
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        # A copy: Pillow before 13 crashes when it exports the pixels that fromarray() borrowed.
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).copy()
     if picture.mode == "1":
         return picture.convert("L")
     # Colours first, transparency after: to RGB directly, a transparent palette is warned about.
