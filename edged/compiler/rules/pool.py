@@ -1,0 +1,99 @@
+"""Pools and means over rows and columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edged.compiler.geometry import Axis, axis_pads, pool_axis
+from edged.compiler.graph import Node
+from edged.compiler.rules.scope import Scope, Unfit
+from edged.compiler.steps import Step
+from edged.compiler.view import View
+from edged.errors import ModelError
+from edged.npu.chains import AveragePool, MaxPool, Tensor, Window
+
+
+def max_pool(scope: Scope, node: Node) -> tuple[Step, View]:
+    """MaxPool over rows and columns."""
+    source = scope.nchw(node.inputs[0])
+    window, size = _window(node, source, include_pad=False)
+    target = source.resized(scope.new_map(), Tensor(*size, source.tensor.channels))
+    return MaxPool(source.map, target.map, window), target
+
+
+def average_pool(scope: Scope, node: Node) -> tuple[Step, View]:
+    """AveragePool over rows and columns."""
+    source = scope.nchw(node.inputs[0])
+    include_pad = bool(node.attributes.get("count_include_pad", 0))
+    window, size = _window(node, source, include_pad=include_pad)
+    target = source.resized(scope.new_map(), Tensor(*size, source.tensor.channels))
+    return AveragePool(source.map, target.map, window, include_pad), target
+
+
+def global_average_pool(scope: Scope, node: Node) -> tuple[Step, View]:
+    """The mean of a whole map."""
+    source = scope.nchw(node.inputs[0])
+    target = source.resized(scope.new_map(), Tensor(1, 1, source.tensor.channels))
+    return _mean(source, target.map), target
+
+
+def reduce_mean(scope: Scope, node: Node) -> tuple[Step, View]:
+    """ReduceMean over rows and columns, which is the same."""
+    source = scope.map_view(node.inputs[0])
+    axes = scope.integers(node, 1, "axes")
+    spatial = {axis for axis, each in source.map_axes.items() if each < 2}
+    if axes is None or len(spatial) != 2 or {a % len(source.shape) for a in axes} != spatial:
+        raise Unfit(f"axes are {axes}; the NPU runs the mean over rows and columns")
+    target = source.resized(scope.new_map(), Tensor(1, 1, source.tensor.channels))
+    if not node.attributes.get("keepdims", 1):
+        target = View(target.map, target.tensor, "CHW", (1, source.tensor.channels))
+    return _mean(source, target.map), target
+
+
+def _mean(source: View, target: int) -> AveragePool:
+    kernel = (source.tensor.height, source.tensor.width)
+    return AveragePool(source.map, target, Window(kernel=kernel))
+
+
+def _window(node: Node, source: View, *, include_pad: bool) -> tuple[Window, tuple[int, int]]:
+    """Returns the window and the size of the output."""
+    attributes = node.attributes
+    kernel = attributes["kernel_shape"]
+    strides, dilations = (attributes.get(key) or (1, 1) for key in ("strides", "dilations"))
+    rule, explicit = attributes.get("auto_pad", "NOTSET"), attributes.get("pads", ())
+    sizes = (source.tensor.height, source.tensor.width)
+    axes = []
+    for i, size in enumerate(sizes):
+        axis = pool_axis(
+            size,
+            kernel[i],
+            strides[i],
+            dilations[i],
+            axis_pads(rule, explicit, i),
+            ceil=bool(attributes.get("ceil_mode", 0)),
+        )
+        axes.append(_within(axis, dilations[i]))
+        starts = np.arange(axis.positions)[:, None] * strides[i] - axis.before
+        positions = starts + np.arange(kernel[i]) * dilations[i]
+        low, high = (-axis.before, size + axis.after) if include_pad else (0, size)
+        if not ((positions >= low) & (positions < high)).any(axis=1).all():
+            raise ModelError(f"cannot compile {node}: a window lies wholly outside the image")
+    rows, columns = axes
+    window = Window(
+        (kernel[0], kernel[1]),
+        (strides[0], strides[1]),
+        (rows.before, columns.before, rows.after, columns.after),
+        (dilations[0], dilations[1]),
+    )
+    return window, (rows.positions, columns.positions)
+
+
+def _within(axis: Axis, dilation: int) -> Axis:
+    """Returns the axis without negative pads, where they change no window.
+
+    Negative SAME pads mean a stride that leaps over pixels. If they only cut the end off, windows
+    stay where they are; else runtimes disagree on where they begin, and the CPU's may decide.
+    """
+    if axis.before < 0 or (axis.after < 0 and dilation > 1):
+        raise Unfit("its stride leaps over pixels that its padding rule would cut off")
+    return Axis(axis.before, max(axis.after, 0), axis.positions)
