@@ -251,18 +251,16 @@ static void expand(const struct convolving *job, struct scratch *scratch, int pi
 static void multiply(const struct convolving *job, struct scratch *scratch, int row_block, int pixels)
 {
     const struct convolution *conv = job->step->convolution;
-    for (int group = 0; group < GROUPS; group++) {
-        float *sums = scratch->sums + group * BFP_GROUP_ROWS;
-        if (tile_at(conv, row_block, group, 0, 0)->rows == 0)
-            return;
-        for (int position = 0; position < conv->positions; position++) {
-            if (!job->step->chain.expander)
-                point_at(job, scratch, position, pixels);
-            for (int block = 0; block < conv->blocks; block++)
-                job->npu->kernels->multiply(
-                    pixels, scratch->elements, (size_t)block * BFP_BLOCK, scratch->element_scale,
-                    (size_t)block, tile_at(conv, row_block, group, position, block), sums, BFP_BLOCK,
-                    position == 0 && block == 0);
+    for (int position = 0; position < conv->positions; position++) {
+        if (!job->step->chain.expander)
+            point_at(job, scratch, position, pixels);
+        for (int group = 0; group < GROUPS; group++) {
+            const struct bfp_tile *tiles = tile_at(conv, row_block, group, position, 0);
+            float *sums = scratch->sums + group * BFP_GROUP_ROWS;
+            for (int block = 0; tiles->rows > 0 && block < conv->blocks; block++)
+                job->npu->kernels->multiply(pixels, scratch->elements, (size_t)block * BFP_BLOCK,
+                                            scratch->element_scale, (size_t)block, &tiles[block],
+                                            sums, BFP_BLOCK, position == 0 && block == 0);
         }
     }
 }

@@ -94,6 +94,20 @@ static inline int vf_over(vf a, int n)
     return __builtin_popcount(over);
 }
 
+/* The scale of a block whose largest magnitude is that float16 value, and its inverse. */
+static inline void block_scale(float largest, int mantissa, float *inverse, float *scale)
+{
+    uint32_t bits;
+    memcpy(&bits, &largest, sizeof bits);
+    /* The float16's exponent field, subnormals counted as 1. */
+    int exponent = (int)(bits >> 23) - 112;
+    exponent = exponent < 1 ? 1 : exponent;
+    int shift = exponent - 15 - (mantissa - 1);
+    uint32_t up = (uint32_t)(127 - shift) << 23, down = (uint32_t)(127 + shift) << 23;
+    memcpy(inverse, &up, sizeof up);
+    memcpy(scale, &down, sizeof down);
+}
+
 /* Float16 values as floats -> elements and scale (NPU.md 1.3); |x / scale| is below 2^7 + 1 and the
  * conversion to integers rounds to nearest even, so it is exact. */
 static void block_from_floats(const float *x, int channels, int mantissa, uint8_t zero,
@@ -106,17 +120,8 @@ static void block_from_floats(const float *x, int channels, int mantissa, uint8_
         vf v = _mm512_maskz_loadu_ps(lanes, x + i * BFP_LANES);
         largest = vf_max(largest, _mm512_abs_ps(v));
     }
-    float top = _mm512_reduce_max_ps(largest);
-    uint32_t bits;
-    memcpy(&bits, &top, sizeof bits);
-    /* The float16's exponent field, subnormals counted as 1. */
-    int exponent = (int)(bits >> 23) - 112;
-    exponent = exponent < 1 ? 1 : exponent;
-    int shift = exponent - 15 - (mantissa - 1);
-    uint32_t up = (uint32_t)(127 - shift) << 23, down = (uint32_t)(127 + shift) << 23;
     float inverse;
-    memcpy(&inverse, &up, sizeof inverse);
-    memcpy(scale, &down, sizeof down);
+    block_scale(_mm512_reduce_max_ps(largest), mantissa, &inverse, scale);
     __m512i limit = _mm512_set1_epi32((1 << mantissa) - 1);
     __m512i floor = _mm512_sub_epi32(_mm512_setzero_si512(), limit);
     for (int i = 0; i * BFP_LANES < bytes; i++) {
@@ -130,6 +135,93 @@ static void block_from_floats(const float *x, int channels, int mantissa, uint8_
 }
 
 #include "../rows.inc"
+
+/* End of a chain for a whole block of 128 rows, in registers: the common case of `finish_rows`.
+ *
+ * A value that float16 cannot hold becomes infinite in the conversion and shows as the largest; such a
+ * pixel is left to finish_rows, which saturates and counts. */
+
+#define EACH_VECTOR(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+
+#define LOAD_BIAS(v) const __m512 bias##v = _mm512_loadu_ps(to->bias + 16 * v);
+#define ADD_BIAS(v) __m512 t##v = _mm512_add_ps(_mm512_loadu_ps(sum + 16 * v), bias##v);
+#define ADD_RESIDUAL(v) t##v = _mm512_add_ps(t##v, vf_half(residual + 16 * v));
+#define CLIP_LOW(v) t##v = _mm512_max_ps(t##v, _mm512_setzero_ps());
+#define CLIP_HIGH(v) t##v = _mm512_min_ps(t##v, _mm512_set1_ps(6.0f));
+#define ROUND(v) t##v = vf_round_half(t##v);
+#define PLUS_ZERO(v) t##v = _mm512_add_ps(t##v, _mm512_setzero_ps());
+#define PUT(v) vf_put(halves + 16 * v, t##v);
+#define QUANTISE(v)                                                                                \
+    {                                                                                              \
+        __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(t##v, inverse));                              \
+        q = _mm512_max_epi32(_mm512_min_epi32(q, limit), floor);                                   \
+        _mm_storeu_si128((__m128i *)(block + 16 * v),                                              \
+                         _mm512_cvtepi32_epi8(_mm512_add_epi32(q, zero)));                         \
+    }
+
+static inline __m512 larger_of(__m512 a, __m512 b)
+{
+    return _mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b));
+}
+
+static uint64_t finish_block(int pixels, const float *sums, size_t sums_stride,
+                             const struct bfp_finish *to)
+{
+    const __m512i limit = _mm512_set1_epi32((1 << to->mantissa) - 1);
+    const __m512i floor = _mm512_sub_epi32(_mm512_setzero_si512(), limit);
+    const __m512i zero = _mm512_set1_epi32(to->zero);
+    uint64_t over = 0;
+    EACH_VECTOR(LOAD_BIAS)
+    for (int p = 0; p < pixels; p++) {
+        const float *sum = sums + (size_t)p * sums_stride;
+        EACH_VECTOR(ADD_BIAS)
+        if (to->residual != NULL) {
+            const uint16_t *residual = to->residual + (size_t)p * to->residual_stride;
+            EACH_VECTOR(ADD_RESIDUAL)
+        }
+        if (to->activation != BFP_NONE) {
+            EACH_VECTOR(CLIP_LOW)
+        }
+        if (to->activation == BFP_RELU6) {
+            EACH_VECTOR(CLIP_HIGH)
+        }
+        EACH_VECTOR(ROUND)
+        if (to->activation == BFP_NONE) {
+            EACH_VECTOR(PLUS_ZERO) /* -0, also what a tiny negative number rounds to */
+        }
+        __m512 top4 = _mm512_max_ps(larger_of(t0, t1), larger_of(t2, t3));
+        __m512 top = _mm512_max_ps(top4, _mm512_max_ps(larger_of(t4, t5), larger_of(t6, t7)));
+        float largest = _mm512_reduce_max_ps(top);
+        if (largest > HALF_MAX) {
+            struct bfp_finish one = *to;
+            one.residual += to->residual != NULL ? (size_t)p * to->residual_stride : 0;
+            one.halves += to->halves != NULL ? (size_t)p * to->halves_stride : 0;
+            one.block += to->block != NULL ? (size_t)p * to->block_stride : 0;
+            one.scale += to->block != NULL ? (size_t)p * to->scale_stride : 0;
+            over += finish_rows(1, BFP_BLOCK, sum, sums_stride, &one);
+            continue;
+        }
+        if (to->halves != NULL) {
+            uint16_t *halves = to->halves + (size_t)p * to->halves_stride;
+            EACH_VECTOR(PUT)
+        }
+        if (to->block != NULL) {
+            uint8_t *block = to->block + (size_t)p * to->block_stride;
+            float up;
+            block_scale(largest, to->mantissa, &up, to->scale + (size_t)p * to->scale_stride);
+            const __m512 inverse = _mm512_set1_ps(up);
+            EACH_VECTOR(QUANTISE)
+        }
+    }
+    return over;
+}
+
+static uint64_t finish(int pixels, int rows, const float *sums, size_t sums_stride,
+                       const struct bfp_finish *to)
+{
+    return rows == BFP_BLOCK ? finish_block(pixels, sums, sums_stride, to)
+                             : finish_rows(pixels, rows, sums, sums_stride, to);
+}
 
 /* The dot products of one tile, for up to 6 pixels and NV vectors of 16 rows.
  *
@@ -270,7 +362,7 @@ static void to_float_row(const uint16_t *x, float *out, size_t n)
 const struct bfp_kernels bfp_avx512vnni = {
     .name = "avx512vnni",
     .multiply = multiply,
-    .finish = finish_rows,
+    .finish = finish,
     .quantise = quantise_row,
     .scale = scale_row,
     .add = add_row,
