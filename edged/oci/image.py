@@ -151,7 +151,8 @@ def write_image(
 ) -> Digest:
     """Make the image of a model, of one uncompressed layer.
 
-    Equal files, facts and annotations give an equal digest.
+    Equal files, facts and annotations give an equal digest. A new layout or archive appears when it
+    is complete; in an existing layout the tag moves last.
 
     Args:
         files: from the path below ``/model`` to the content, or the file that has it.
@@ -163,16 +164,21 @@ def write_image(
     Raises:
         StoreError: the disk failed.
     """
-    if reference.transport != ARCHIVE:
-        return _write(LayoutFolder.create(reference.path), files, facts, reference, annotations)
+    path = reference.path
+    if reference.transport != ARCHIVE and path.exists():
+        return _write(LayoutFolder.create(path), files, facts, reference, annotations)
     try:
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=reference.path.parent) as folder:
-            layout = LayoutFolder.create(Path(folder))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
+            layout = LayoutFolder.create(Path(folder, "layout"))
             digest = _write(layout, files, facts, reference, annotations)
-            write_archive(layout, reference.path)
+            if reference.transport == ARCHIVE:
+                write_archive(layout, path)
+            else:
+                atomic.move_folder(layout.path, path)
             return digest
     except OSError as exc:
-        raise StoreError(f"cannot write {reference.path}: {exc}") from exc
+        raise StoreError(f"cannot write {path}: {exc}") from exc
 
 
 def _write(

@@ -60,7 +60,7 @@ def test_an_image_opens_and_unpacks_from_where_it_was_written(
 def test_a_file_cannot_be_put_outside_the_model(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="no path below /model"):
         write(f"oci:{tmp_path}/a", {name: b"x"})
-    assert list((tmp_path / "a" / "blobs" / "sha256").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_image_is_found_by_tag_and_alone_without_one(tmp_path: Path) -> None:
@@ -137,8 +137,17 @@ def test_a_copy_of_a_damaged_image_is_not_named(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_cannot_be_written_is_the_disks_fault(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot write"):
-        write(f"oci-archive:{tmp_path}/nowhere/a.tar")
+    (tmp_path / "file").write_text("x")
+    for kind in ("oci", "oci-archive"):
+        with pytest.raises(StoreError, match="cannot write"):
+            write(f"{kind}:{tmp_path}/file/a.tar")
+
+
+def test_an_error_leaves_an_existing_layout_as_it_was(tmp_path: Path) -> None:
+    digest = write(f"oci:{tmp_path}/a:v1")
+    with pytest.raises(ModelError):
+        write(f"oci:{tmp_path}/a:v1", {"../x": b""})
+    assert open_image(f"oci:{tmp_path}/a:v1").digest == digest
 
 
 @pytest.fixture

@@ -1,0 +1,109 @@
+"""What an image is built from: a graph with what is known about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from edged import zoo
+from edged.errors import ConfigError, ModelError
+from edged.manifest import Preprocess
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+SourceLike = Union["str | os.PathLike[str]", "ModelProto"]
+"""An .onnx file, the name of a zoo model, or the graph itself."""
+
+LabelsLike = Union[Sequence[str], "os.PathLike[str]", None]
+"""Class names in order, or a file with one a line; None for a model without."""
+
+_NAME_LIMIT = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A graph and its defaults.
+
+    Attributes:
+        name: of the model, unless another is given.
+        graph: what to compile.
+        preprocess: unless another is given.
+        input_aliases: more names for the picture, where there is one.
+        output_aliases: more names for the only output.
+    """
+
+    name: str
+    graph: ModelProto | Path
+    preprocess: Preprocess | None = None
+    input_aliases: tuple[str, ...] = ("Placeholder:0",)
+    output_aliases: tuple[str, ...] = ("output_alias",)
+
+
+def open_source(source: SourceLike, weights: str | None = None) -> Source:
+    """Finds a graph.
+
+    Args:
+        source: a path wins over a zoo model of the same name if it has a suffix or a folder in it.
+        weights: of a zoo model; see ``edged.zoo.make``.
+
+    Raises:
+        ConfigError: there is neither such a file nor such a model, or weights are given for a file.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return Source(name="model", graph=source)
+    text = os.fspath(source)
+    if text in zoo.NAMES:
+        made = zoo.make(text, weights=weights or "random:0")
+        return Source(
+            made.name, made.graph, made.preprocess, made.input_aliases, made.output_aliases
+        )
+    if weights is not None:
+        raise ConfigError(f"cannot build {text}: weights belong to zoo models, not to files")
+    path = Path(text)
+    if path.is_dir():
+        raise ConfigError(
+            f"cannot build {text}: it is a folder; TensorFlow SavedModels are not supported yet, "
+            "convert it to .onnx with tf2onnx"
+        )
+    if not path.exists():
+        raise ConfigError(
+            f"cannot build {text}: no such file, nor one of the models edged knows "
+            f"({', '.join(zoo.NAMES)})"
+        )
+    return Source(name=_name_of(path), graph=path)
+
+
+def _name_of(path: Path) -> str:
+    name = "".join(c if c.isprintable() else "-" for c in path.stem)[:_NAME_LIMIT]
+    return name or "model"
+
+
+def read_labels(labels: LabelsLike) -> list[str]:
+    """Returns the classes, in order; none for None.
+
+    Args:
+        labels: the names, or the path of a UTF-8 text file with one a line.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        ModelError: there are none, or a name is empty or not printable.
+    """
+    if labels is None:
+        return []
+    if not isinstance(labels, str | os.PathLike):
+        names = list(labels)
+    else:
+        try:
+            names = Path(labels).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"cannot read labels {os.fspath(labels)}: {exc}") from exc
+    for number, name in enumerate(names, 1):
+        if not name.strip() or not name.isprintable():
+            raise ModelError(f"cannot use labels: line {number} is {name!r}, expected a name")
+    if not names:
+        raise ModelError("cannot use labels: there are none")
+    return names
