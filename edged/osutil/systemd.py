@@ -22,7 +22,10 @@ def notify(**fields: str) -> bool:
 
     # A newline would begin another field.
     text = "\n".join(f"{name}={' '.join(value.split())}" for name, value in fields.items())
-    return bool(daemon.notify(text))
+    try:
+        return bool(daemon.notify(text))
+    except OSError:  # whoever started us has gone; that is no reason to stop serving
+        return False
 
 
 def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:

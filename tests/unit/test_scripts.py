@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edged.osutil import systemd
 from tests.conftest import ROOT
 
 READY = """
@@ -182,3 +183,15 @@ def test_the_build_is_renewed_when_its_sources_change_and_only_then(tmp_path: Pa
     assert len(first) == 65
     assert generated == first
     assert changed != first
+
+
+def test_a_daemon_goes_on_when_whoever_started_it_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(str(tmp_path / "notify"))
+        heard = systemd.notify(READY="1")
+    unheard = systemd.notify(STATUS="serving")
+
+    assert (heard, unheard) == (True, False)
