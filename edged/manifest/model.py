@@ -52,7 +52,7 @@ class Manifest:
     golden: Golden | None = None
 
     def __post_init__(self) -> None:
-        _check_names(self.signature)
+        _check_signature(self.signature)
         _check_flow(self)
         if sum(isinstance(stage, NpuStage) for stage in self.stages) != 1:
             raise ModelError("cannot use manifest.stages: expected exactly one of kind npu")
@@ -116,12 +116,21 @@ class Manifest:
         return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def _check_names(signature: Signature) -> None:
+def _check_signature(signature: Signature) -> None:
     for side, specs in (("inputs", signature.inputs), ("outputs", signature.outputs)):
         names = [name for spec in specs for name in spec.names]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ModelError(f"cannot use manifest.signature.{side}: names twice {twice}")
+    for spec in signature.inputs:
+        if spec.type == "string" and spec.shape not in ((-1,), (1,)):
+            raise ModelError(
+                f"cannot use manifest.signature.inputs: {spec.name!r} has shape "
+                f"{list(spec.shape)}, pictures need [-1] or [1]"
+            )
+    strings = [spec.name for spec in signature.outputs if spec.type == "string"]
+    if strings:
+        raise ModelError(f"cannot use manifest.signature.outputs: {strings} of type string")
 
 
 def _check_flow(manifest: Manifest) -> None:

@@ -143,6 +143,8 @@ def test_a_model_without_pictures_needs_no_image_stage() -> None:
         (lambda d: d["signature"]["outputs"][0].update(shape=[-1, 0]), "shape[1]: expected -1 or"),
         (lambda d: d["signature"]["outputs"][0].update(shape=[2**31]), "shape[0]: expected -1 to"),
         (lambda d: d["signature"]["outputs"][0].update(shape=[1] * 9), "expected 0 to 8 items"),
+        (lambda d: d["signature"]["inputs"][0].update(shape=[2]), "pictures need [-1] or [1]"),
+        (lambda d: d["signature"]["outputs"][0].update(type="string"), "of type string"),
         (lambda d: d["golden"]["npu"].update(sha256={}), "expected digests of ['features']"),
         (lambda d: d["golden"]["npu"]["sha256"].update(features="F" * 64), "64 hexadecimal"),
         (lambda d: d["golden"]["pipeline"].update(tolerance=2), "tolerance: expected 0 to 1"),

@@ -1,0 +1,17 @@
+"""``python -m edged.worker``: sets what libraries read at their import, then runs the worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # Pictures up to the image stage's limit in one piece of memory, so that they are never copied.
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "192m")
+    # Nothing here multiplies matrices in NumPy; its threads would only take memory.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    from edged.worker.main import main
+
+    sys.exit(main())

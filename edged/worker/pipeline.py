@@ -1,0 +1,268 @@
+"""A model's pipeline: its stages in order, item by item.
+
+Invariants:
+- A batch of N is N runs: an item's answer never depends on the others'.
+- Only stages that the wanted outputs need are run.
+- Nothing is kept from one run to the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edged.errors import ModelError, RequestError
+from edged.manifest import ImageStage, Manifest, NpuStage, Stage, TensorSpec
+from edged.npu.reference import Numerics
+from edged.worker import stages
+
+Array: TypeAlias = npt.NDArray[Any]
+Values: TypeAlias = dict[str, Any]  # arrays, and bytes of a picture, by name
+Run: TypeAlias = Callable[[Values, Sequence[str]], Mapping[str, Array]]
+
+FILE_LIMIT = 1024 * 1024  # bytes of the manifest, and of the labels
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        outputs: arrays by name, batch first.
+        times_us: microseconds by kind of stage (``image``, ``npu``, ``onnx``), over all items.
+    """
+
+    outputs: dict[str, Array]
+    times_us: dict[str, int]
+
+
+class Pipeline:
+    """A model that is ready to run; made by ``open``.
+
+    Attributes:
+        manifest: of the model.
+        labels: one name a class; empty if the model has none.
+        npu: the stage on the NPU.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        labels: tuple[str, ...],
+        npu: stages.NpuStage,
+        steps: Sequence[tuple[Stage, Run]],
+    ) -> None:
+        self.manifest = manifest
+        self.labels = labels
+        self.npu = npu
+        self._steps = tuple(steps)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+        numerics: Numerics = "bfp",
+    ) -> Pipeline:
+        """Returns the model in a folder, with its stages loaded.
+
+        Args:
+            folder: with the model's ``manifest.json``.
+            threads: of the NPU's emulator and of each graph on the CPU; None for one a usable CPU.
+            isa: of the emulator; None for the best here.
+            numerics: of the emulator; ``"float32"`` runs the program without block rounding.
+
+        Raises:
+            ModelError: a file is missing or damaged, or the parts do not fit each other.
+            DeviceError: this machine cannot run it so.
+        """
+        manifest = Manifest.parse(_read(folder / "manifest.json"))
+        labels = _labels(folder, manifest)
+        npu = stages.NpuStage(folder, manifest, threads=threads, isa=isa, numerics=numerics)
+        try:
+            _check_shapes(manifest, npu.shapes)
+            steps = [(stage, _run_of(stage, folder, npu, threads)) for stage in manifest.stages]
+        except BaseException:
+            npu.close()
+            raise
+        return cls(manifest, labels, npu, steps)
+
+    def run(
+        self,
+        inputs: Mapping[str, npt.ArrayLike | Sequence[bytes]],
+        outputs: Sequence[str] | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> Result:
+        """Runs the model on a batch.
+
+        Args:
+            inputs: by the signature's names: arrays, or lists of JPEG or PNG bytes.
+            outputs: names of what is wanted; None for the signature's outputs. Values between
+                stages can be asked for too.
+            deadline: as ``time.monotonic`` gives it; no further item is begun after it.
+
+        Raises:
+            RequestError: an input is not what the model takes, or the deadline passed.
+            ModelError: the model fails on it, or answers with other shapes than it says.
+        """
+        wanted = tuple(spec.name for spec in self.manifest.signature.outputs)
+        wanted = wanted if outputs is None else tuple(outputs)
+        plan = self._plan(wanted)
+        made: dict[str, list[Array]] = {name: [] for name in wanted}
+        times: dict[str, int] = {stage.kind: 0 for stage, _, _ in plan}
+        for values in _items(self.manifest.signature.inputs, inputs):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise RequestError("DEADLINE_EXCEEDED", "the deadline passed while the model ran")
+            for stage, run, names in plan:
+                start = time.perf_counter_ns()
+                values.update(run(values, names))
+                times[stage.kind] += time.perf_counter_ns() - start
+            for name, arrays in made.items():
+                arrays.append(values[name])
+        results = {name: _joined(name, arrays) for name, arrays in made.items()}
+        self._check_outputs(results)
+        return Result(results, {kind: spent // 1000 for kind, spent in times.items()})
+
+    def close(self) -> None:
+        """Gives the device's threads and memory back."""
+        self.npu.close()
+
+    def _plan(self, wanted: Sequence[str]) -> list[tuple[Stage, Run, tuple[str, ...]]]:
+        """Returns the stages that the wanted outputs need, each with what it must make."""
+        needed = set(wanted)
+        plan = []
+        for stage, run in reversed(self._steps):
+            names = tuple(name for name in stage.outputs if name in needed)
+            if names:
+                plan.append((stage, run, names))
+                needed.difference_update(names)
+                needed.update(stage.inputs)
+        unknown = needed.intersection(wanted)
+        if unknown or not wanted:
+            raise RequestError(
+                "INVALID_ARGUMENT", f"outputs {sorted(unknown)} are not made by the model's stages"
+            )
+        return plan[::-1]
+
+    def _check_outputs(self, results: Mapping[str, Array]) -> None:
+        for spec in self.manifest.signature.outputs:
+            array = results.get(spec.name)
+            if array is not None and not (spec.accepts(array.shape) and array.dtype == spec.type):
+                raise ModelError(
+                    f"cannot use output {spec.name!r}: the model made {array.dtype} "
+                    f"{list(array.shape)}, its manifest says {spec.type} {list(spec.shape)}"
+                )
+
+
+def _run_of(stage: Stage, folder: Path, npu: stages.NpuStage, threads: int | None) -> Run:
+    """Returns what runs a stage, opened."""
+    if isinstance(stage, ImageStage):
+        image = stages.ImageStage(stage.preprocess)
+        source, target = stage.input, stage.output
+        return lambda values, _names: {target: image.run(values[source])}
+    if isinstance(stage, NpuStage):
+        return lambda values, _names: npu.run(values)
+    return stages.OnnxStage(folder / stage.model, stage.inputs, stage.outputs, threads).run
+
+
+def _check_shapes(manifest: Manifest, ports: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that what goes straight to the NPU has the shape of its port, for any batch."""
+    known = {spec.name: spec.shape for spec in manifest.signature.inputs}
+    known |= {
+        stage.output: stage.preprocess.shape
+        for stage in manifest.stages
+        if isinstance(stage, ImageStage)
+    }
+    for name, shape in ports.items():
+        found = known.get(name)
+        if found is not None and (len(found) != len(shape) or found[1:] != shape[1:]):
+            raise ModelError(
+                f"cannot use model: {name!r} is made with shape {list(found)}, "
+                f"the program takes {list(shape)}"
+            )
+
+
+def _items(
+    specs: Sequence[TensorSpec], inputs: Mapping[str, npt.ArrayLike | Sequence[bytes]]
+) -> Iterator[Values]:
+    """Yields the inputs of each item."""
+    names = {spec.name for spec in specs}
+    if set(inputs) != names:
+        raise RequestError(
+            "INVALID_ARGUMENT", f"inputs are named {sorted(inputs)}, expected {sorted(names)}"
+        )
+    checked = {spec: _checked(spec, inputs[spec.name]) for spec in specs}
+    sizes = {spec.name: len(value) for spec, value in checked.items() if spec.batched}
+    if len(set(sizes.values())) > 1 or 0 in sizes.values():
+        raise RequestError(
+            "INVALID_ARGUMENT", f"inputs have batches of {sizes}, expected one size from 1 up"
+        )
+    for index in range(next(iter(sizes.values()), 1)):
+        yield {spec.name: _item(spec, value, index) for spec, value in checked.items()}
+
+
+def _checked(spec: TensorSpec, value: npt.ArrayLike | Sequence[bytes]) -> Array | Sequence[bytes]:
+    if spec.type == "string":
+        if not isinstance(value, list | tuple) or not spec.accepts((len(value),)):
+            raise RequestError(
+                "INVALID_ARGUMENT",
+                f"input {spec.name!r} must be a list of pictures' bytes, shape {list(spec.shape)}",
+            )
+        return value
+    array = np.asarray(value)
+    if array.dtype != spec.type or not spec.accepts(array.shape):
+        raise RequestError(
+            "INVALID_ARGUMENT",
+            f"input {spec.name!r} is {array.dtype} {list(array.shape)}, "
+            f"expected {spec.type} {list(spec.shape)} (-1 is any size)",
+        )
+    return array
+
+
+def _item(spec: TensorSpec, value: Array | Sequence[bytes], index: int) -> Array | bytes:
+    if isinstance(value, np.ndarray):
+        return value[index : index + 1] if spec.batched else value
+    return value[index]
+
+
+def _joined(name: str, arrays: Sequence[Array]) -> Array:
+    if len(arrays) == 1:
+        return arrays[0]
+    try:
+        return np.concatenate(arrays)
+    except ValueError as exc:
+        raise ModelError(
+            f"cannot join output {name!r} of {len(arrays)} items: their shapes differ"
+        ) from exc
+
+
+def _labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    if manifest.labels is None:
+        return ()
+    data = _read(folder / manifest.labels)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as exc:
+        raise ModelError(f"cannot read labels {manifest.labels}: not UTF-8: {exc}") from exc
+    return tuple(line.strip() for line in text.splitlines())
+
+
+def _read(path: Path) -> bytes:
+    """Returns a small file of the model."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+    except OSError as exc:
+        raise ModelError(f"cannot read {path.name} of the model: {exc.strerror}") from exc
+    if len(data) > FILE_LIMIT:
+        raise ModelError(f"cannot read {path.name} of the model: more than {FILE_LIMIT} bytes")
+    return data

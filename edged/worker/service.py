@@ -1,0 +1,170 @@
+"""What the worker answers to each of the daemon's questions.
+
+Invariants:
+- The model runs only between ACTIVATE and LEAVE: the host has one NPU, and the daemon says whose
+  it is.
+- Every question gets one answer. A request that is at fault, or that the model fails on, gets an
+  ERROR, and the next one is served; only a daemon that breaks the protocol ends the service.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from edged.errors import DeviceError, ModelError, RequestError
+from edged.manifest import TensorSpec
+from edged.messages.link import BODY_LIMIT, Frame, Kind, ProtocolError
+from edged.worker import classes, golden, signature
+from edged.worker.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+MESSAGE_LIMIT = 1024  # characters of an error's text, as TensorFlow Serving cuts it
+
+
+class Service:
+    """Answers questions about one model.
+
+    Args:
+        pipeline: of the model.
+        folder: of the model, for its golden files.
+    """
+
+    def __init__(self, pipeline: Pipeline, folder: Path) -> None:
+        self._pipeline = pipeline
+        self._folder = folder
+        self._active = False
+
+    def hello(self) -> Frame:
+        """Returns the frame that says what was loaded."""
+        manifest, npu = self._pipeline.manifest, self._pipeline.npu
+        sides = {"inputs": manifest.signature.inputs, "outputs": manifest.signature.outputs}
+        meta = {
+            "name": manifest.name,
+            "version": manifest.version,
+            "pid": os.getpid(),
+            "isa": npu.device.isa,
+            "format": manifest.format,
+            "sku": manifest.sku,
+            "memory_bytes": manifest.memory,
+            "signature": {
+                side: [_summary(spec) for spec in specs] for side, specs in sides.items()
+            },
+            "labels": len(self._pipeline.labels),
+        }
+        return Frame(Kind.HELLO, meta=meta)
+
+    def answer(self, question: Frame) -> Frame:
+        """Returns the answer to a question, whatever happens on the way to it.
+
+        Raises:
+            ProtocolError: the frame is no question.
+        """
+        try:
+            return self._answer(question)
+        except ProtocolError:
+            raise
+        except RequestError as exc:
+            return error(exc.code, str(exc), question.id)
+        except (ModelError, DeviceError) as exc:
+            logger.error("%s", exc)  # noqa: TRY400 - the text says it all
+            return error("INTERNAL", str(exc), question.id)
+        except Exception:
+            logger.exception("cannot answer %s", question.kind.name)
+            return error(
+                "INTERNAL", "the model's process failed; its log has the cause", question.id
+            )
+
+    def _answer(self, question: Frame) -> Frame:
+        if question.kind is Kind.PREDICT:
+            return self._predict(question)
+        if question.kind is Kind.ACTIVATE:
+            self._active = True
+            return Frame(Kind.ACTIVE, question.id)
+        if question.kind is Kind.LEAVE:
+            self._active = False
+            return Frame(Kind.LEFT, question.id)
+        if question.kind is Kind.PROBE:
+            return self._probe(question)
+        raise ProtocolError(f"cannot answer {question.kind.name}: it is no question to a worker")
+
+    def _probe(self, question: Frame) -> Frame:
+        self._need_npu()
+        try:
+            golden.check(self._pipeline, self._folder)
+        except ModelError as exc:
+            logger.error("golden test failed: %s", exc)  # noqa: TRY400
+            return Frame(
+                Kind.PROBED, question.id, {"ok": False, "reason": str(exc)[:MESSAGE_LIMIT]}
+            )
+        return Frame(Kind.PROBED, question.id, {"ok": True, "reason": ""})
+
+    def _predict(self, question: Frame) -> Frame:
+        start = time.perf_counter_ns()
+        self._need_npu()
+        deadline = _deadline(question.meta)
+        manifest = self._pipeline.manifest
+        asked = signature.parse(question.body, manifest, strict=question.meta.get("strict") is True)
+        parsed = time.perf_counter_ns()
+        names = tuple(dict.fromkeys(asked.outputs.values()))
+        result = self._pipeline.run(asked.inputs, names, deadline=deadline)
+        ran = time.perf_counter_ns()
+        content = question.meta.get("tensor_content") is True
+        body = signature.answer(manifest, asked, result.outputs, content=content)
+        if len(body) > BODY_LIMIT:
+            raise RequestError(
+                "RESOURCE_EXHAUSTED",
+                f"the answer has {len(body)} bytes, limit {BODY_LIMIT}: send fewer items at once, "
+                "or name the outputs you need in output_filter",
+            )
+        top = classes.best(result.outputs, self._pipeline.labels, _count(question.meta))
+        times = {
+            "parse": (parsed - start) // 1000,
+            **result.times_us,
+            "serialise": (time.perf_counter_ns() - ran) // 1000,
+        }
+        return Frame(Kind.RESULT, question.id, {"times_us": times, "top": top}, body)
+
+    def _need_npu(self) -> None:
+        if not self._active:
+            raise RequestError(
+                "FAILED_PRECONDITION", "the model is not on the NPU: it must be activated first"
+            )
+
+
+def error(code: str, message: str, question: int = 0) -> Frame:
+    """Returns an ERROR frame; ``question`` is the id of what it answers."""
+    if len(message) > MESSAGE_LIMIT:
+        message = message[:MESSAGE_LIMIT] + "...TRUNCATED"
+    return Frame(Kind.ERROR, question, {"code": code, "message": message})
+
+
+def _deadline(meta: dict[str, Any]) -> float | None:
+    remaining = meta.get("remaining_us")
+    if remaining is None:
+        return None
+    if isinstance(remaining, bool) or not isinstance(remaining, int):
+        raise ProtocolError(f"cannot read PREDICT: remaining_us is {remaining!r:.80}")
+    if remaining <= 0:
+        raise RequestError("DEADLINE_EXCEEDED", "the deadline passed before the model ran")
+    return time.monotonic() + remaining / 1e6
+
+
+def _count(meta: dict[str, Any]) -> int:
+    count = meta.get("top", 1)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ProtocolError(f"cannot read PREDICT: top is {count!r:.80}")
+    return count
+
+
+def _summary(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "aliases": list(spec.aliases),
+        "type": spec.type,
+        "shape": list(spec.shape),
+    }

@@ -1,0 +1,168 @@
+"""A PredictRequest's bytes to the pipeline's inputs, and its outputs to a PredictResponse's bytes.
+
+Invariants:
+- Errors have the codes and the beginnings of TensorFlow Serving's, then what is expected and got.
+- An input may be given by its name or an alias. An answer has the outputs that the request's filter
+  names, under those names; without a filter every output, under its name and each alias, because
+  the predecessor's clients look for theirs without asking for it.
+
+As those clients leave ``model_spec`` out, or its name empty, both are accepted unless ``strict``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from edged.errors import RequestError
+from edged.manifest import Manifest, TensorSpec
+from edged.messages import ModelSpec, PredictRequest, PredictResponse, TensorProto
+from edged.worker import tensors
+from edged.worker.tensors import Array, Value
+
+SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a request asks.
+
+    Attributes:
+        inputs: by the signature's names.
+        outputs: for each key of the answer the signature's name of the output.
+    """
+
+    inputs: Mapping[str, Value]
+    outputs: Mapping[str, str]
+
+
+def parse(body: bytes | memoryview, manifest: Manifest, *, strict: bool = False) -> Question:
+    """Returns what a PredictRequest asks.
+
+    Args:
+        body: the message's bytes.
+        manifest: of the model.
+        strict: refuse requests without a model's name, as TensorFlow Serving does.
+
+    Raises:
+        RequestError: the request does not fit the model.
+    """
+    try:
+        request = PredictRequest.FromString(body)  # type: ignore[arg-type]
+    except DecodeError as exc:
+        raise RequestError("INVALID_ARGUMENT", f"cannot parse PredictRequest: {exc}") from exc
+    _check_model(request, manifest, strict=strict)
+    inputs = _inputs(request.inputs, manifest.signature.inputs)
+    return Question(inputs, _outputs(request.output_filter, manifest.signature.outputs))
+
+
+def answer(
+    manifest: Manifest,
+    question: Question,
+    outputs: Mapping[str, Array],
+    *,
+    content: bool = False,
+) -> bytes:
+    """Returns a PredictResponse's bytes.
+
+    Args:
+        manifest: of the model.
+        question: that is answered.
+        outputs: by the signature's names.
+        content: write values as ``tensor_content`` instead of typed fields.
+    """
+    response = PredictResponse(model_spec=_model_spec(manifest))
+    for key, name in question.outputs.items():
+        response.outputs[key].MergeFromString(tensors.encode(outputs[name], content=content))
+    return response.SerializeToString()
+
+
+def _model_spec(manifest: Manifest) -> ModelSpec:
+    spec = ModelSpec(name=manifest.name, signature_name=SIGNATURE)
+    version = _version(manifest)
+    if version is not None:
+        spec.version.value = version
+    return spec
+
+
+def _version(manifest: Manifest) -> int | None:
+    """Returns the version as callers can ask for it: only integers can be asked for."""
+    version = manifest.version
+    if not (version.isascii() and version.isdigit() and len(version) <= 18):
+        return None
+    return int(version)
+
+
+def _check_model(request: PredictRequest, manifest: Manifest, *, strict: bool) -> None:
+    spec = request.model_spec
+    if strict and not request.HasField("model_spec"):
+        raise RequestError("INVALID_ARGUMENT", "Missing ModelSpec")
+    if strict and not spec.name:
+        raise RequestError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
+    choice = spec.WhichOneof("version_choice")
+    if choice == "version_label":
+        raise RequestError(
+            "INVALID_ARGUMENT",
+            f"Unrecognized servable version label: {spec.version_label}; "
+            f"model {manifest.name!r} has version {manifest.version!r} and no labels",
+        )
+    name = spec.name or manifest.name
+    other_version = choice == "version" and spec.version.value != _version(manifest)
+    if name != manifest.name or other_version:
+        asked = f"Specific({name}, {spec.version.value})" if choice else f"Latest({name})"
+        raise RequestError(
+            "NOT_FOUND",
+            f"Servable not found for request: {asked}; "
+            f"expected model {manifest.name!r}, version {manifest.version!r}",
+        )
+    if spec.signature_name not in ("", SIGNATURE):
+        raise RequestError(
+            "FAILED_PRECONDITION",
+            f'Serving signature key "{spec.signature_name}" not found. Expected "{SIGNATURE}".',
+        )
+
+
+def _inputs(sent: Mapping[str, TensorProto], specs: Sequence[TensorSpec]) -> dict[str, Value]:
+    known = {name for spec in specs for name in spec.names}
+    given = {spec: [name for name in spec.names if name in sent] for spec in specs}
+    if len(sent) != len(specs):
+        missing = [spec.name for spec in specs if not given[spec]]
+        raise RequestError(
+            "INVALID_ARGUMENT",
+            f"input size does not match signature: {len(sent)}!={len(specs)} "
+            f"len({_set(sent)}) != len({_set(spec.name for spec in specs)}). "
+            f"Sent extra: {_set(set(sent) - known)}. Missing but required: {_set(missing)}.",
+        )
+    for spec, names in given.items():
+        if len(names) != 1:
+            raise RequestError(
+                "INVALID_ARGUMENT",
+                f"Signature input alias: {spec.name}(feed name: {spec.name}:0) "
+                f"not found in request and no default value provided. Inputs sent: {_set(sent)}. "
+                f"Inputs expected to be in the set {_set(known)}.",
+            )
+    return {
+        spec.name: tensors.decode(names[0], sent[names[0]], spec) for spec, names in given.items()
+    }
+
+
+def _outputs(asked: Iterable[str], specs: Sequence[TensorSpec]) -> dict[str, str]:
+    known = {name: spec.name for spec in specs for name in spec.names}
+    chosen: dict[str, str] = {}
+    for name in asked:
+        if name not in known:
+            raise RequestError(
+                "INVALID_ARGUMENT",
+                f"output tensor alias not found in signature: {name} "
+                f"Outputs expected to be in the set {_set(known)}.",
+            )
+        if name in chosen:
+            raise RequestError("INVALID_ARGUMENT", f"duplicate output tensor alias: {name}")
+        chosen[name] = known[name]
+    return chosen or known
+
+
+def _set(names: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
