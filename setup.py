@@ -1,13 +1,14 @@
-"""Builds the C extensions: plain C libraries, one for each instruction set, under two thin Cython modules.
+"""Builds the C extensions: one C library for each instruction set, under two thin Cython modules.
 
-Every file is compiled for exactly the instruction set its name says; nothing is built for the machine
-that builds. ``EDGED_SANITIZE=1`` builds with ASan and UBSan.
+Every file is compiled for exactly the instruction set its name says; nothing is built for the
+machine that builds. ``EDGED_SANITIZE=1`` builds with ASan and UBSan.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -27,7 +28,9 @@ BFP = ["ext/bfp/kernels.h", "ext/bfp/rows.inc"]
 NPU = ["ext/npu/npu.h", "ext/npu/internal.h", "ext/npu/pool.h", *BFP]
 
 
-def library(name: str, sources: list[str], cflags: list[str], headers: list[str]) -> tuple[str, dict]:
+def library(
+    name: str, sources: list[str], cflags: list[str], headers: list[str]
+) -> tuple[str, dict[str, Any]]:
     """Returns a static library for ``setup(libraries=...)``; headers are what it is rebuilt for."""
     flags = [*COMMON, *cflags]
     return name, {"sources": sources, "cflags": flags, "obj_deps": {"": headers}}
@@ -35,40 +38,44 @@ def library(name: str, sources: list[str], cflags: list[str], headers: list[str]
 
 # The linker takes each library's symbols where they are first missing, so users come before used.
 LIBRARIES = [
-    library("edged_npu", [f"ext/npu/{name}.c" for name in
-            ("npu", "memory", "convolution", "rows", "ports", "float32", "pool")], [], NPU),
+    library(
+        "edged_npu",
+        [
+            f"ext/npu/{name}.c"
+            for name in ("npu", "memory", "convolution", "rows", "ports", "float32", "pool")
+        ],
+        [],
+        NPU,
+    ),
     library("edged_dispatch", ["ext/bfp/dispatch.c"], [], BFP),
 ]
 if X86:
     LIBRARIES.append(library("edged_avx512vnni", ["ext/bfp/x86/avx512vnni.c"], AVX512VNNI, BFP))
 LIBRARIES.append(library("edged_portable", ["ext/bfp/portable.c"], [], BFP))
 
-IMAGE = ["ext/image/resize.c"]
 EXTENSIONS = [
     Extension(
         "edged.npu._native",
         ["ext/_native.pyx"],
         include_dirs=["ext"],
         libraries=["m", "pthread"],
-        extra_compile_args=["-O2", "-Wno-unused-function"],
+        extra_compile_args=["-O2", "-Wno-unused-function", "-Wno-discarded-qualifiers"],
+    ),
+    Extension(
+        "edged.worker.stages._image",
+        ["ext/_image.pyx", "ext/image/resize.c"],
+        include_dirs=["ext"],
+        extra_compile_args=COMMON,
+        depends=["ext/image/resize.h"],
     ),
 ]
-if os.path.exists("ext/_image.pyx"):
-    EXTENSIONS.append(
-        Extension(
-            "edged.worker.stages._image",
-            ["ext/_image.pyx", *IMAGE],
-            include_dirs=["ext"],
-            extra_compile_args=COMMON,
-            depends=["ext/image/resize.h"],
-        )
-    )
 
 
 class BuildExtensions(build_ext):
     """Also builds the libraries when only ``build_ext`` was asked for, as ``--inplace`` does."""
 
     def run(self) -> None:
+        """Runs the command."""
         self.run_command("build_clib")
         super().run()
 

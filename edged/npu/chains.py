@@ -11,7 +11,7 @@ Arrays are NumPy, float16, C-contiguous and must not be changed after they were 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Union
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ class Convolution:
     @property
     def expander(self) -> bool:
         """Whether windows, not pixels, are cut into blocks."""
-        return self.weights.shape[3] < EXPANDER_BELOW
+        return bool(self.weights.shape[3] < EXPANDER_BELOW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ class Copy:
     offset: tuple[int, int, int] = (0, 0, 0)
 
 
-Chain = Union[Convolution, Scale, Add, Activate, MaxPool, AveragePool, Norm, Copy]
+Chain: TypeAlias = Convolution | Scale | Add | Activate | MaxPool | AveragePool | Norm | Copy
 
 
 def sources(chain: Chain) -> tuple[int, ...]:

@@ -6,15 +6,16 @@ Little-endian, in this order without gaps:
   string bytes u32; zero u32; data bytes u64; memory bytes u64; format name 16 bytes and SKU name
   64 bytes, both ASCII padded with zeros
 - tensors, 16 bytes each: height, width, channels, zero, u32
-- ports, 32 bytes each: direction (0 input, 1 output; inputs first), tensor, layout (0 NCHW, 1 NHWC,
-  2 NC), offset and length of the name in the strings, three zeros, u32
+- ports, 32 bytes each: direction (0 input, 1 output; inputs first), tensor, layout (0 NCHW,
+  1 NHWC, 2 NC), offset and length of the name in the strings, three zeros, u32
 - instructions, 64 bytes each (``edged.npu.isa``); the chains that read the input queue come first
 - strings, UTF-8, padded with zeros to a multiple of 64 bytes
 - data: float16 constants, each at a multiple of 64 bytes, padded with zeros
 
 Invariants:
 - Equal listings have equal bytes.
-- ``read`` never trusts a length, an offset or a count; it checks form, ``edged.npu.validate`` meaning.
+- ``read`` never trusts a length, an offset or a count. It checks form; ``edged.npu.validate`` checks
+  meaning.
 """
 
 from __future__ import annotations

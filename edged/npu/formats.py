@@ -1,4 +1,4 @@
-"""The number formats of the NPU (NPU.md 1.2): block floating point with one exponent per 128 elements."""
+"""The number formats of the NPU (NPU.md 1.2): block floating point."""
 
 from __future__ import annotations
 

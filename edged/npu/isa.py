@@ -106,11 +106,9 @@ def _window(source: int, window: Window) -> tuple[int, ...]:
 
 
 def _activation(activation: Activation) -> list[Instruction]:
-    return {
-        "none": [],
-        "relu": [(Op.V_RELU, ())],
-        "relu6": [(Op.V_CLIP6, ())],
-    }[activation]
+    if activation == "none":
+        return []
+    return [(Op.V_RELU if activation == "relu" else Op.V_CLIP6, ())]
 
 
 def _convolution(chain: Convolution, place: Place) -> list[Instruction]:
@@ -144,6 +142,10 @@ def body(chain: Chain, place: Place) -> list[Instruction]:
     if isinstance(chain, Copy):
         box = (*chain.start, *chain.step, *chain.extent)
         return [(Op.V_RD2D, (chain.source, *box))]
+    return _row(chain, place)
+
+
+def _row(chain: Scale | Add | Activate | Norm, place: Place) -> list[Instruction]:
     read: list[Instruction] = [(Op.V_RD1D, (chain.source,))]
     if isinstance(chain, Scale):
         read += [(Op.VV_MUL, (0, place(chain.scale))), (Op.VV_ADD, (0, place(chain.bias)))]
@@ -153,6 +155,6 @@ def body(chain: Chain, place: Place) -> list[Instruction]:
     if isinstance(chain, Activate):
         return read + _activation(chain.activation)
     read.append((Op.V_NORM, ()))
-    if isinstance(chain, Norm) and chain.scale is not None:
+    if chain.scale is not None:
         read.append((Op.VV_MUL, (0, place(chain.scale))))
     return read

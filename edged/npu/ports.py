@@ -59,10 +59,10 @@ def _array(port: Port, value: npt.ArrayLike) -> Array:
             "INVALID_ARGUMENT", f"input {port.name!r} is not an array of numbers: {exc}"
         ) from exc
     if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:]:
-        expected = ("N", *port.shape[1:])
+        expected = ", ".join(map(str, ("N", *port.shape[1:])))
         raise RequestError(
             "INVALID_ARGUMENT",
-            f"input {port.name!r} has shape {array.shape}, expected ({', '.join(map(str, expected))})",
+            f"input {port.name!r} has shape {array.shape}, expected ({expected})",
         )
     return array
 
@@ -94,7 +94,8 @@ def to_map(port: Port, array: Array, *, half: bool) -> Array:
         halves = pixels.astype(np.float16)
     if not np.isfinite(halves).all():
         raise not_finite(port)
-    return (halves.astype(np.float32) if half else pixels) + np.float32(0)
+    entered: Array = np.add(halves if half else pixels, np.float32(0), dtype=np.float32)
+    return entered
 
 
 def from_map(port: Port, values: Array) -> Array:

@@ -5,8 +5,8 @@ them, so that the same program also runs without block rounding, which tells map
 rounding.
 
 Invariants:
-- A ``Program`` that exists is valid: ``edged.npu.validate`` is the one place where sizes, offsets and
-  indices are checked, whether the compiler made the program or a file held it; the device
+- A ``Program`` that exists is valid: ``edged.npu.validate`` is the one place where sizes, offsets
+  and indices are checked, whether the compiler made the program or a file held it; the device
   (``ext/npu``) is handed nothing else.
 - Equal programs have equal bytes.
 """

@@ -1,8 +1,8 @@
 """The definition: part 1 of the specification (NPU.md) in plain NumPy, to the bit and slowly.
 
-Every kernel must equal it with ``==``. Feature maps are float32 arrays ``[height, width, channels]``
-that hold float16 values. ``numerics="float32"`` runs the same chains without blocks and without
-rounding between chains, which tells mapping errors from rounding.
+Every kernel must equal it with ``==``. Feature maps are float32 arrays ``[height, width,
+channels]`` that hold float16 values. ``numerics="float32"`` runs the same chains without blocks and
+without rounding between chains, which tells mapping errors from rounding.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HALF_MAX = np.float32(65504)
 
 
 def quantise(x: npt.ArrayLike, form: Format) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Float16 values ``[..., 128]`` -> signed elements of that shape and exponents ``[...]`` (1.3)."""
+    """Float16 ``[..., 128]`` -> signed elements of that shape and exponents ``[...]`` (1.3)."""
     bits = np.asarray(x, np.float16).view(np.uint16).astype(np.int32)
     sign, e, f = bits >> 15, bits >> 10 & 31, bits & 1023
     e1, sig = np.maximum(e, 1), f + np.where(e > 0, 1024, 0)
@@ -50,7 +50,7 @@ def quantise(x: npt.ArrayLike, form: Format) -> tuple[npt.NDArray[Any], npt.NDAr
 
 
 def _blocks(vectors: Array, form: Format) -> tuple[Array, Array]:
-    """Vectors ``[n, length]`` -> elements ``[n, blocks, 128]``, scales ``[n, blocks]``, both float32."""
+    """Vectors ``[n, length]`` -> elements ``[n, blocks, 128]`` and scales ``[n, blocks]``."""
     n, length = vectors.shape
     count = -(-length // NATIVE_DIMENSION)
     padded = np.zeros((n, count * NATIVE_DIMENSION), np.float16)
@@ -68,8 +68,8 @@ def _accumulate(total: Array, x: tuple[Array, Array], w: tuple[Array, Array]) ->
     return total
 
 
-def _positions(size: int, inside: int, window: Window, axis: int) -> npt.NDArray[Any]:
-    """Source positions ``[outputs, kernel]`` along an axis; outside the image where not in range."""
+def _positions(size: int, window: Window, axis: int) -> npt.NDArray[Any]:
+    """Source positions ``[outputs, kernel]`` along an axis, also those outside the image."""
     starts = np.arange(size)[:, None] * window.stride[axis] - window.pads[axis]
     return starts + np.arange(window.kernel[axis])[None] * window.dilation[axis]
 
@@ -78,8 +78,8 @@ def _windows(
     x: Array, size: tuple[int, int], window: Window, fill: float
 ) -> npt.NDArray[np.float32]:
     """Windows ``[rows, columns, kernel y, kernel x, channels]``, ``fill`` outside the image."""
-    ys = _positions(size[0], x.shape[0], window, 0)
-    xs = _positions(size[1], x.shape[1], window, 1)
+    ys = _positions(size[0], window, 0)
+    xs = _positions(size[1], window, 1)
     taken = x[
         ys.clip(0, x.shape[0] - 1)[:, None, :, None], xs.clip(0, x.shape[1] - 1)[None, :, None, :]
     ]
@@ -124,10 +124,11 @@ def _activate(t: Array, activation: Activation) -> Array:
 
 
 def to_half(t: Array) -> tuple[Array, int]:
-    """End of a chain (1.6): float16 values, nearest even, saturating, -0 as +0; and how many saturated."""
+    """End of a chain (1.6): float16 values, saturating, -0 as +0; and how many saturated."""
     saturated = int(np.count_nonzero(np.abs(t) >= 65520))
-    halves = np.clip(t, -_HALF_MAX, _HALF_MAX).astype(np.float16).astype(np.float32)
-    return halves + np.float32(0), saturated
+    halves = np.clip(t, -_HALF_MAX, _HALF_MAX).astype(np.float16)
+    ended: Array = np.add(halves, np.float32(0), dtype=np.float32)
+    return ended, saturated
 
 
 def _sum_of_window(x: Array, size: tuple[int, int], window: Window) -> Array:
@@ -135,7 +136,7 @@ def _sum_of_window(x: Array, size: tuple[int, int], window: Window) -> Array:
     total = np.zeros((*size, x.shape[2]), np.float32)
     for ky in range(window.kernel[0]):
         for kx in range(window.kernel[1]):
-            total = total + windows[:, :, ky, kx]
+            total += windows[:, :, ky, kx]
     return total
 
 
@@ -145,11 +146,13 @@ def _average(x: Array, chain: AveragePool, size: tuple[int, int]) -> Array:
         before, after = (
             (chain.window.pads[axis], chain.window.pads[axis + 2]) if chain.include_pad else (0, 0)
         )
-        at = _positions(size[axis], x.shape[axis], chain.window, axis)
+        at = _positions(size[axis], chain.window, axis)
         counts.append(((at >= -before) & (at < x.shape[axis] + after)).sum(axis=1))
     count = counts[0][:, None] * counts[1][None, :]
-    factor = (np.float32(1) / count.astype(np.float32)).astype(np.float32)
-    return _sum_of_window(x, size, chain.window) * factor[:, :, None]
+    factor: Array = np.float32(1) / count.astype(np.float32)
+    total = _sum_of_window(x, size, chain.window)
+    total *= factor[:, :, None]
+    return total
 
 
 def _norm(x: Array, chain: Norm) -> Array:
@@ -186,6 +189,18 @@ def _run_chain(
         if chain.residual is not None:
             t = t + maps[chain.residual]
         return _activate(t, chain.activation)
+    if isinstance(chain, MaxPool):
+        windows = _windows(x, size, chain.window, -np.inf)
+        return np.asarray(windows.max(axis=(2, 3)), np.float32)
+    if isinstance(chain, AveragePool):
+        return _average(x, chain, size)
+    if isinstance(chain, Copy):
+        return _copy(maps, chain, (*size, target.channels))
+    return _row(chain, maps)
+
+
+def _row(chain: Scale | Add | Activate | Norm, maps: dict[int, Array]) -> Array:
+    x = maps[chain.source]
     if isinstance(chain, Scale):
         t = x * chain.scale.astype(np.float32) + chain.bias.astype(np.float32)
         return _activate(t, chain.activation)
@@ -193,14 +208,7 @@ def _run_chain(
         return _activate(x + maps[chain.other], chain.activation)
     if isinstance(chain, Activate):
         return _activate(x, chain.activation)
-    if isinstance(chain, MaxPool):
-        windows = _windows(x, size, chain.window, -np.inf)
-        return np.asarray(windows.max(axis=(2, 3)), np.float32)
-    if isinstance(chain, AveragePool):
-        return _average(x, chain, size)
-    if isinstance(chain, Norm):
-        return _norm(x, chain)
-    return _copy(maps, chain, (*size, target.channels))
+    return _norm(x, chain)
 
 
 def run_maps(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 
 from edged.errors import ModelError
@@ -41,7 +41,7 @@ class Sku:
     dram_bytes_per_second: int
 
 
-@lru_cache(maxsize=None)
+@cache
 def sku_named(name: str) -> Sku:
     """Returns the shipped SKU of that name.
 

@@ -21,9 +21,10 @@ from edged.npu.chains import (
     Tensor,
     Window,
 )
-from edged.npu.listing import Port, port
+from edged.npu.listing import Layout, Port, port
 
 EDGE_CHANNELS = (1, 2, 3, 4, 15, 16, 17, 31, 32, 63, 64, 65, 127, 128, 129, 192, 255, 256, 257, 300)
+LAYOUT: tuple[Layout, Layout] = ("NCHW", "NHWC")
 CHANNELS = st.one_of(st.sampled_from(EDGE_CHANNELS), st.integers(1, 300))
 ACTIVATION: st.SearchStrategy[Activation] = st.sampled_from(("none", "relu", "relu6"))
 
@@ -59,9 +60,7 @@ class Builder:
         spread = 1 / np.sqrt(x.channels * window.kernel[0] * window.kernel[1])
         weights = self.halves(rows, *window.kernel, x.channels, spread=spread)
         bias = self.halves(rows)
-        self.chains.append(
-            Convolution(source, target, window, weights, bias, residual, activation)
-        )
+        self.chains.append(Convolution(source, target, window, weights, bias, residual, activation))
         return target
 
     def program(self, form: str, inputs: tuple[Port, ...]) -> Program:
@@ -73,7 +72,7 @@ class Builder:
         last = [i for i in range(len(tensors)) if i not in read]
         also = [i for i in range(1, len(tensors)) if i in read and self.random.random() < 0.15]
         outputs = tuple(
-            port(f"y{i}", i, "NHWC" if self.random.random() < 0.3 else "NCHW", tensors)
+            port(f"y{i}", i, LAYOUT[int(self.random.random() < 0.3)], tensors)
             for i in sorted({*last, *also})
         )
         return Program(form, "bw-cnn-a10", tensors, inputs, outputs, tuple(self.chains))
@@ -161,7 +160,7 @@ def programs(draw: st.DrawFn) -> Program:
     """Random programs of one input and two to seven steps."""
     b = Builder(draw(st.integers(0, 2**32 - 1)))
     first = b.tensor(draw(st.integers(1, 12)), draw(st.integers(1, 12)), draw(CHANNELS))
-    layout = draw(st.sampled_from(("NCHW", "NHWC")))
+    layout = draw(st.sampled_from(LAYOUT))
     for _ in range(draw(st.integers(2, 7))):
         source = draw(st.integers(0, len(b.tensors) - 1))
         x = b.tensors[source]

@@ -57,14 +57,14 @@ def test_float32_mode_agrees_with_the_reference_s(program: npu.Program, seed: in
         np.testing.assert_allclose(y / scale, expected[name] / scale, atol=2e-4)
 
 
-def _layer(channels: int = 64, rows: int = 64, form: str = "ms-fp13", gain: float = 1.0) -> npu.Program:
+def _layer(channels: int = 64, rows: int = 64, gain: float = 1.0) -> npu.Program:
     random = np.random.default_rng(3)
     tensors = (Tensor(6, 7, channels), Tensor(6, 7, rows))
     weights = (gain * random.normal(size=(rows, 3, 3, channels))).astype(np.float16)
     window = Window((3, 3), (1, 1), (1, 1, 1, 1))
     chain = Convolution(0, 1, window, weights, np.zeros(rows, np.float16))
-    inputs = (port("x", 0, "NHWC", tensors),)
-    return npu.Program(form, "bw-cnn-a10", tensors, inputs, (port("y", 1, "NCHW", tensors),), (chain,))
+    inputs, outputs = (port("x", 0, "NHWC", tensors),), (port("y", 1, "NCHW", tensors),)
+    return npu.Program("ms-fp13", "bw-cnn-a10", tensors, inputs, outputs, (chain,))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -100,9 +100,9 @@ def test_an_input_float16_cannot_hold_is_refused_by_name_and_the_next_is_served(
     device.load(program)
     x = np.zeros(program.inputs[0].shape, np.float32)
     x[0, 5, 6, 63] = value
-    with pytest.raises(RequestError, match="'x'.*float16"):
+    with pytest.raises(RequestError, match=r"'x'.*float16"):
         device.run(x)
-    with pytest.raises(RequestError, match="'x'.*float16"):
+    with pytest.raises(RequestError, match=r"'x'.*float16"):
         npu.reference.run(program, x)
     x[0, 5, 6, 63] = 65519
     assert same_bits(device.run(x), npu.reference.run(program, x))
@@ -126,7 +126,7 @@ def test_wrong_inputs_are_refused_with_expected_and_got(x: object, says: str) ->
 
 
 def test_a_device_says_what_it_lacks() -> None:
-    with pytest.raises(DeviceError, match="no kernels 'abacus', expected one of .*portable"):
+    with pytest.raises(DeviceError, match=r"no kernels 'abacus', expected one of .*portable"):
         npu.open(isa="abacus")
     with pytest.raises(DeviceError, match="threads"):
         npu.open(threads=1000)
