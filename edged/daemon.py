@@ -45,15 +45,19 @@ CONTROL_STOP_LIMIT = 1.0
 RUNTIMES: dict[str, type[Runtime]] = {"process": ProcessRuntime}
 
 
-def run(config: Config) -> None:
+def run(config: Config, module: str = "edged.worker") -> None:
     """Runs the daemon until SIGTERM or SIGINT.
+
+    Args:
+        config: where, and with what.
+        module: the worker's program.
 
     Raises:
         ConfigError: it cannot listen where it was told to.
         DeviceError: another daemon has the NPU.
         StoreError: the folders cannot be used.
     """
-    asyncio.run(Daemon(config).run())
+    asyncio.run(Daemon(config, module).run())
 
 
 @dataclass
@@ -67,8 +71,9 @@ class Servers:
 class Daemon:
     """One daemon, for one ``run``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, module: str) -> None:
         self._config = config
+        self._module = module
         self._began = time.monotonic()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -119,7 +124,8 @@ class Daemon:
 
     def _compose(self, store: Store) -> None:
         config = self._config
-        worker = Worker(RUNTIMES[config.runtime](), threads=config.threads, isa=config.isa)
+        runtime = RUNTIMES[config.runtime]()
+        worker = Worker(runtime, self._module, threads=config.threads, isa=config.isa)
         self._store = store
         self._front = Front()
         self._service = Service(self._front, worker)
@@ -151,9 +157,16 @@ class Daemon:
     async def _listen(self) -> Servers:
         await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
         from edged.rpc import control, predict
+        from edged.rpc.health import Health
         from edged.rpc.server import Server
 
-        servers = Servers(Server([predict.handlers(self._front)]), Server([control.handlers(self)]))
+        health = Health()
+        self._service.on_change.append(lambda now: health.set(serving=now.serving))
+        health.set(serving=self._service.condition.serving)
+        servers = Servers(
+            Server([predict.handlers(self._front), health.handlers()]),
+            Server([control.handlers(self)]),
+        )
         config = self._config
         servers.data.listen_tcp(*configuration.split_address(config.listen))
         # Whoever may open a connection to loopback may open this one too.

@@ -18,6 +18,10 @@ ModelSpec = _pool.message(_messages, "tensorflow.serving.ModelSpec")
 PredictRequest = _pool.message(_messages, "tensorflow.serving.PredictRequest")
 PredictResponse = _pool.message(_messages, "tensorflow.serving.PredictResponse")
 
+HealthCheckRequest = _pool.message(_messages, "grpc.health.v1.HealthCheckRequest")
+HealthCheckResponse = _pool.message(_messages, "grpc.health.v1.HealthCheckResponse")
+ServingStatus = _pool.enumeration(_messages, "grpc.health.v1.HealthCheckResponse.ServingStatus")
+
 DeployRequest = _pool.message(_messages, "edged.control.v1.DeployRequest")
 DeployEvent = _pool.message(_messages, "edged.control.v1.DeployEvent")
 Outcome = _pool.enumeration(_messages, "edged.control.v1.DeployEvent.Outcome")

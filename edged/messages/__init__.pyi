@@ -137,6 +137,20 @@ class PredictResponse(Message):
         self, *, outputs: Mapping[str, TensorProto] = ..., model_spec: ModelSpec = ...
     ) -> None: ...
 
+class HealthCheckRequest(Message):
+    service: str
+    def __init__(self, *, service: str = ...) -> None: ...
+
+class ServingStatus(IntEnum):
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3
+
+class HealthCheckResponse(Message):
+    status: int
+    def __init__(self, *, status: int = ...) -> None: ...
+
 class DeployRequest(Message):
     reference: str
     def __init__(self, *, reference: str = ...) -> None: ...

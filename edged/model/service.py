@@ -54,6 +54,11 @@ class Condition:
     state: str
     reason: str = ""
 
+    @property
+    def serving(self) -> bool:
+        """Whether a request is answered: at once, or after the swap that is under way."""
+        return self.state in ("serving", "swapping")
+
 
 class Service:
     """The NPU's side of ``edged.deploy.ports.Npu``, and the daemon's.

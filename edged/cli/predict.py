@@ -1,0 +1,140 @@
+"""``edged predict FILE...``: classifies pictures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edged import config
+from edged.cli.table import table as formatted
+from edged.errors import RequestError
+
+if TYPE_CHECKING:
+    from edged.client import Class, Client, Prediction
+
+HELP = "send pictures to the model; shows classes and the time in each stage"
+TOP_LIMIT = 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JPEG or PNG")
+    parser.add_argument("--json", action="store_true", help="one JSON object per file")
+    parser.add_argument("--top", type=_top, default=1, metavar="K", help="classes to show: 1 to 16")
+    parser.add_argument(
+        "--input", default="images", metavar="NAME", help="of the model's signature"
+    )
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="per file")
+    parser.add_argument("--target", metavar="HOST:PORT|unix:PATH", help="the server")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="the daemon's sockets' folder")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sends the files one by one; returns 0 if all were answered, 1 if not.
+
+    Raises:
+        RequestError: there is no server, or no model, to ask.
+    """
+    from edged.client import Client
+
+    answers: list[tuple[Path, Prediction | str]] = []
+    with Client(_target(arguments)) as client:
+        for path in arguments.files:
+            answer = _ask(client, path, arguments)
+            answers.append((path, answer))
+            if arguments.json:
+                print(json.dumps(_facts(path, answer)), flush=True)
+    if not arguments.json:
+        print(table(answers))
+    return 1 if any(isinstance(answer, str) for _, answer in answers) else 0
+
+
+def _ask(client: Client, path: Path, arguments: argparse.Namespace) -> Prediction | str:
+    """Returns the answer for one file, or why there is none."""
+    try:
+        picture = path.read_bytes()
+        return client.predict(
+            {arguments.input: picture}, top=arguments.top, timeout=arguments.timeout
+        )
+    except OSError as exc:
+        return f"cannot read it: {exc.strerror}"
+    except RequestError as exc:
+        if exc.code in ("UNAVAILABLE", "NOT_FOUND"):  # the other files would fare no better
+            raise
+        return f"{exc.code}: {exc}"
+
+
+def _target(arguments: argparse.Namespace) -> str:
+    if arguments.target:
+        return str(arguments.target)
+    socket = (arguments.run_dir or config.default_run_dir()).absolute() / "grpc.sock"
+    # With an explicit folder its daemon is meant, and no other.
+    return f"unix:{socket}" if arguments.run_dir or socket.exists() else "127.0.0.1:50051"
+
+
+def _top(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= TOP_LIMIT:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {TOP_LIMIT}, got {text!r}")
+    return int(text)
+
+
+def table(answers: Sequence[tuple[Path, Prediction | str]]) -> str:
+    """Returns the answers for people: a row for each class that is shown."""
+    stages = list(
+        dict.fromkeys(
+            stage
+            for _, answer in answers
+            if not isinstance(answer, str)
+            for stage in answer.times_us
+        )
+    )
+    headers = ["file", "class", "confidence", *(f"{stage} ms" for stage in stages), "total ms"]
+    rows: list[list[object]] = []
+    notes = []
+    for path, answer in answers:
+        if isinstance(answer, str):
+            rows.append([path.name, *(None for _ in headers[1:])])
+            notes.append(f"{path}: {answer}")
+        else:
+            rows += _rows(path, answer, stages)
+    return "\n".join([formatted(headers, rows), *notes])
+
+
+def _rows(path: Path, answer: Prediction, stages: Sequence[str]) -> list[list[object]]:
+    times = [_ms(answer.times_us.get(stage)) for stage in stages] + [_ms(answer.total_us)]
+    if not answer.top:
+        return [[path.name, None, None, *times]]
+    rows: list[list[object]] = [["", _name(c), c.score, *(None for _ in times)] for c in answer.top]
+    rows[0] = [path.name, *rows[0][1:3], *times]
+    return rows
+
+
+def _name(known: Class) -> str:
+    # A label comes from whoever made the image, and goes to a terminal.
+    label = "".join(c if c.isprintable() else "?" for c in known.label)
+    return label or f"class {known.index}"
+
+
+def _ms(time_us: int | None) -> float | None:
+    return None if time_us is None else time_us / 1e3
+
+
+def _facts(path: Path, answer: Prediction | str) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {"file": str(path), "error": answer}
+    return {
+        "file": str(path),
+        "top": [dataclasses.asdict(each) for each in answer.top],
+        "times_us": answer.times_us,
+        "queued_us": answer.queued_us,
+        "parked_us": answer.parked_us,
+        "total_us": answer.total_us,
+        "model": answer.model,
+        "version": answer.version,
+        "digest": answer.digest,
+        "request_id": answer.request_id,
+    }

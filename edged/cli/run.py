@@ -1,0 +1,38 @@
+"""``edged run``: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+HELP = "run the daemon in the foreground, until SIGTERM or ctrl-C"
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags; each is a key of the configuration file and an EDGED_* variable too."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    parser.add_argument("--state-dir", metavar="DIR", help="where models are kept")
+    parser.add_argument("--run-dir", metavar="DIR", help="where sockets and the lock are")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="loopback address for applications")
+    parser.add_argument("--runtime", metavar="NAME", help="what runs the model: process")
+    parser.add_argument("--threads", metavar="N", help="of the NPU's emulator")
+    parser.add_argument("--isa", metavar="NAME", help="instruction set of the NPU's emulator")
+    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the daemon; returns when it has stopped in an orderly way."""
+    from edged import config, daemon, log
+
+    flags = ("state_dir", "run_dir", "listen", "runtime", "threads", "isa", "log_level")
+    settings = config.load(
+        {name: getattr(arguments, name) for name in flags}, file=arguments.config
+    )
+    log.setup(settings.log_level)
+    for sentence in config.unknown_variables():
+        logger.warning("%s", sentence)
+    daemon.run(settings)
+    return 0

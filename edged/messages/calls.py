@@ -1,0 +1,27 @@
+"""What a failed call says to the one who called: grpc's error as a ``RequestError``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edged.errors import RequestError
+
+if TYPE_CHECKING:
+    import grpc
+
+
+def request_error(error: grpc.RpcError, target: str, unreachable: str) -> RequestError:
+    """Returns the error to raise in place of grpc's own.
+
+    Args:
+        error: raised by a call; it is a ``grpc.Call`` too, which its type does not say.
+        target: what was called.
+        unreachable: what to tell the caller if there is nobody at ``target``.
+    """
+    code = str(getattr(error, "code", lambda: None)() or "").rpartition(".")[2] or "UNKNOWN"
+    details = str(getattr(error, "details", lambda: None)() or "no reason given")
+    if code == "DEADLINE_EXCEEDED":
+        details = f"no answer from {target} in time"
+    elif code == "UNAVAILABLE" and "connect" in details.lower():
+        details = unreachable
+    return RequestError(code, details)
