@@ -14,8 +14,8 @@ Little-endian, in this order without gaps:
 
 Invariants:
 - Equal listings have equal bytes.
-- ``read`` never trusts a length, an offset or a count. It checks form; ``edged.npu.validate`` checks
-  meaning.
+- ``read`` never trusts a length, an offset or a count. It checks form; meaning is checked by
+  ``edged.npu.validate``.
 """
 
 from __future__ import annotations

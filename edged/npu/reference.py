@@ -162,8 +162,8 @@ def _norm(x: Array, chain: Norm) -> Array:
         p[:, :, c % 16] += x[:, :, c] * x[:, :, c]
     for h in (8, 4, 2, 1):
         p[:, :, :h] += p[:, :, h : 2 * h]
-    r = np.float32(1) / np.sqrt(np.maximum(p[:, :, :1], np.float32(1e-12)))
-    t = x * r
+    r: Array = np.float32(1) / np.sqrt(np.maximum(p[:, :, :1], np.float32(1e-12)))
+    t: Array = x * r
     return t if chain.scale is None else t * chain.scale.astype(np.float32)
 
 

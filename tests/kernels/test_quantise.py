@@ -1,4 +1,4 @@
-"""Every kernel set quantises as the definition does, at the lengths and fills where they could differ."""
+"""Every kernel set quantises as the definition does, where lengths and values are extreme."""
 
 from __future__ import annotations
 

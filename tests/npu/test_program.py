@@ -65,7 +65,7 @@ def test_bytes_and_program_are_the_same_thing(random: Program) -> None:
 def test_a_program_survives_the_disk(tmp_path: Path) -> None:
     program(RELU).save(tmp_path / "program.npu")
     assert Program.load(tmp_path / "program.npu").to_bytes() == program(RELU).to_bytes()
-    with pytest.raises(ModelError, match="cannot read program .*No such file"):
+    with pytest.raises(ModelError, match=r"cannot read program .*No such file"):
         Program.load(tmp_path / "missing.npu")
 
 
@@ -141,7 +141,7 @@ def _big(*sides: int) -> tuple[Tensor, ...]:
         (Activate(1, 2, "relu"), _big(60000, 60000, 1), "elements at most"),
         (Add(1, 0, 2), MAPS, "second operand"),
         (Scale(1, 2, HALF[:3], HALF), MAPS, "scale are float16"),
-        (Scale(1, 2, HALF, HALF.astype(np.float32)), MAPS, "bias are float32"),  # type: ignore[arg-type]
+        (Scale(1, 2, HALF, HALF.astype(np.float32)), MAPS, "bias are float32"),
         (Scale(1, 2, HALF, HALF * np.float16(np.nan)), MAPS, "NaN, infinite"),
         (Norm(1, 2, HALF[:1]), MAPS, "scale are"),
         (
@@ -153,7 +153,7 @@ def _big(*sides: int) -> tuple[Tensor, ...]:
         (Convolution(1, 2, Window(stride=(0, 1)), WEIGHTS, HALF), MAPS, "stride"),
         (Convolution(1, 2, Window(pads=(-1, 0, 0, 0)), WEIGHTS, HALF), MAPS, "pads"),
         (Convolution(1, 2, Window(), WEIGHTS[:, :, :, :4], HALF, 0), MAPS, "residual"),
-        (MaxPool(1, 2, Window((2, 2))), MAPS, "output side is 3, expected 2 or one more|outside"),
+        (MaxPool(1, 2, Window((2, 2))), _big(4, 4, 4), "output side is 4, expected 2 or one more"),
         (MaxPool(1, 2, Window((1, 1), pads=(1, 1, 1, 1))), _big(5, 5, 4), "wholly outside"),
         (AveragePool(1, 2, Window((1, 1), (2, 2), (0, 0, 0, 0))), _big(3, 3, 4), "outside"),
         (AveragePool(1, 2, Window()), _big(3, 3, 5), "channels"),
