@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     parser = _parser(arguments[0] if arguments else "")
     parsed = parser.parse_args(arguments)
-    if parsed.version:
+    if parsed.own_version:
         from edged.config import version
 
         print(f"edged {version.text()}")
@@ -46,7 +46,10 @@ def _parser(first: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edged", description="The runtime daemon of an inspection device."
     )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    # Its own name: a verb may have a --version too.
+    parser.add_argument(
+        "--version", action="store_true", dest="own_version", help="print the version and exit"
+    )
     known = verbs()
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     for name in [first] if first in known else known:
