@@ -1,0 +1,98 @@
+"""``edged build SOURCE -o OUT``: from an ONNX graph to a model image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from edged.cli._table import size, table
+from edged.errors import StoreError
+
+HELP = "Build a model image from an ONNX file, or from a model edged knows by name."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's arguments."""
+    from edged.npu.formats import DEFAULT_FORMAT, FORMATS
+    from edged.npu.sku import DEFAULT_SKU, SKUS
+
+    parser.add_argument("source", metavar="SOURCE", help="an .onnx file, or resnet50")
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="OUT", help="oci:DIR[:TAG] or oci-archive:FILE"
+    )
+    parser.add_argument("--name", help="name of the model (default: the file's)")
+    parser.add_argument("--version", default="1", help="version of the model (default: 1)")
+    parser.add_argument("--format", default=DEFAULT_FORMAT, choices=FORMATS, help="of the NPU")
+    parser.add_argument("--sku", default=DEFAULT_SKU, choices=SKUS, help="device to build for")
+    parser.add_argument("--labels", metavar="FILE", help="class names, one a line")
+    parser.add_argument(
+        "--preprocess",
+        metavar="JSON",
+        help="from picture to tensor: JSON, a file of it, or a preset "
+        "(resnet, vgg, densenet, ssd, torchvision); without it the model takes tensors",
+    )
+    parser.add_argument(
+        "--classifier", default="cpu", choices=("cpu", "npu"), help="where Gemm runs (default: cpu)"
+    )
+    parser.add_argument("--weights", metavar="W", help="of a model known by name: random:SEED")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write the report as JSON")
+    parser.add_argument("--json", action="store_true", help="print facts as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Builds the image and shows where every node runs."""
+    from edged import oci
+    from edged.build import assemble, report
+
+    oci.Reference.parse(args.out)  # a wrong one is told before the work
+    built = assemble(
+        args.source,
+        format=args.format,
+        name=args.name,
+        version=args.version,
+        labels=args.labels,
+        preprocess=args.preprocess,
+        classifier=args.classifier,
+        sku=args.sku,
+        weights=args.weights,
+    )
+    digest = built.write(args.out)
+    if args.report is not None:
+        _write_report(args.report, report.to_json(built.rows))
+    manifest, counts = built.manifest, report.counts(built.rows)
+    if args.json:
+        facts = {
+            "digest": str(digest),
+            "out": args.out,
+            "name": manifest.name,
+            "version": manifest.version,
+            "sku": manifest.sku,
+            "format": manifest.format,
+            "memory": manifest.memory,
+            "nodes": counts,
+            "report": json.loads(report.to_json(built.rows))["nodes"],
+        }
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        return 0
+    shown = [row for row in built.rows if row.where != "folded"]
+    print(table(["node", "operator", "runs on", "rule"], [_row(row) for row in shown]))
+    print(
+        f"\nnodes: {counts['npu']} on the NPU, {counts['cpu']} on the CPU, {counts['folded']} "
+        f"folded; {size(manifest.memory)} of NPU memory, {manifest.format}, {manifest.sku}"
+    )
+    print(f"{manifest.name} {manifest.version} -> {args.out}\n{digest}")
+    return 0
+
+
+def _row(row: object) -> list[object]:
+    return [getattr(row, field) for field in ("node", "op", "where", "rule")]
+
+
+def _write_report(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as exc:
+        raise StoreError(f"cannot write report {path}: {exc.strerror}") from exc
+    print(f"report: {path}", file=sys.stderr)

@@ -1,0 +1,99 @@
+"""``edged inspect REF``: what an image holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from edged.cli._table import size, table
+
+if TYPE_CHECKING:
+    from edged.build.describe import Description
+
+HELP = "Show what a model image holds: signature, stages, chains of the NPU, build report."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's arguments."""
+    parser.add_argument("reference", metavar="REF", help="oci:DIR[:TAG] or oci-archive:FILE")
+    parser.add_argument("--chains", action="store_true", help="every chain of the NPU's program")
+    parser.add_argument("--report", action="store_true", help="every node of the graph")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shows the image."""
+    from edged.build.describe import describe
+
+    found = describe(args.reference)
+    if args.json:
+        print(json.dumps(found.document(), indent=1, ensure_ascii=False))
+        return 0
+    _show(found)
+    if args.chains:
+        print("\n" + _chains(found.chains()))
+    if args.report:
+        rows = [[row["node"], row["op"], row["where"], row["rule"]] for row in found.rows]
+        missing = "the image keeps no report"
+        print("\n" + (table(["node", "operator", "runs on", "rule"], rows) if rows else missing))
+    return 0
+
+
+def _show(found: Description) -> None:
+    manifest, limit = found.manifest, found.program.device_build.memory_bytes
+    document = found.document()
+    print(f"{manifest.name} {manifest.version}\n{found.digest}")
+    print(
+        f"{manifest.sku}, {manifest.format}, {size(manifest.memory)} of {size(limit)} NPU memory, "
+        f"{len(document['chains'])} chains, {document['tile_operations']} tile operations, "
+        f"{document['macs'] / 1e9:.3f} GMAC"
+    )
+    print("\n" + table(["", "name", "type", "shape", "aliases"], _signature(document["signature"])))
+    rows = [
+        [row["kind"], ", ".join(row["inputs"]), ", ".join(row["outputs"]), _content(row)]
+        for row in document["stages"]
+    ]
+    print("\n" + table(["stage", "reads", "makes", "content"], rows))
+    print(f"\nlabels: {manifest.labels or 'none'}; golden test: {document['golden']}")
+
+
+def _signature(signature: dict[str, Any]) -> list[list[object]]:
+    return [
+        [side[:-1], spec["name"], spec["type"], spec["shape"], ", ".join(spec["aliases"]) or None]
+        for side, specs in signature.items()
+        for spec in specs
+    ]
+
+
+def _content(row: dict[str, Any]) -> str:
+    if "file" in row:
+        return f"{row['file']}, {size(row['bytes'])}"
+    settings = row["preprocess"]
+    height, width = settings["size"]
+    kind, to = settings["resize"]["kind"], settings["resize"].get("to")
+    text = f"shorter side to {to}, " if to else "resize, " if kind == "exact" else ""
+    crop = "crop " if settings["crop"] else ""
+    return f"{text}{crop}{width} x {height}, {settings['order']}, {settings['layout']}"
+
+
+def _chains(rows: list[dict[str, Any]]) -> str:
+    def dims(value: list[int] | None) -> str | None:
+        return None if value is None else " x ".join(map(str, value))
+
+    cells = [
+        [
+            row["chain"],
+            row["kind"],
+            dims(row["input"]),
+            dims(row["output"]),
+            dims(row["kernel"]),
+            dims(row["stride"]),
+            row["activation"],
+            row["tile_operations"],
+            row["constant_bytes"],
+        ]
+        for row in rows
+    ]
+    headers = ["chain", "kind", "input", "output", "kernel", "stride", "activation"]
+    return table([*headers, "tile ops", "constants (B)"], cells)
