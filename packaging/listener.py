@@ -73,7 +73,8 @@ def describe(pid: int) -> str:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         command = "?"
-    return f"process {pid} ({command.strip()[:80]})"
+    printable = "".join(c if c.isprintable() else " " for c in command)
+    return f"process {pid} ({printable.strip()[:80]})"
 
 
 if __name__ == "__main__":
