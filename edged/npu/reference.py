@@ -162,7 +162,8 @@ def _norm(x: Array, chain: Norm) -> Array:
         p[:, :, c % 16] += x[:, :, c] * x[:, :, c]
     for h in (8, 4, 2, 1):
         p[:, :, :h] += p[:, :, h : 2 * h]
-    r: Array = np.float32(1) / np.sqrt(np.maximum(p[:, :, :1], np.float32(1e-12)))
+    r: Array = np.sqrt(np.maximum(p[:, :, :1], np.float32(1e-12)), dtype=np.float32)
+    r = np.divide(np.float32(1), r, dtype=np.float32)
     t: Array = x * r
     return t if chain.scale is None else t * chain.scale.astype(np.float32)
 

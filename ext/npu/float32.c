@@ -6,6 +6,8 @@
 
 #include "internal.h"
 
+enum { ITEM_PIXELS = 32 };
+
 struct floats {
     struct npu *npu;
     const struct step *step;
@@ -103,14 +105,12 @@ static void norm(const struct floats *job, const float *x, float *to, int n)
         to[c] = x[c] * by * (job->step->scale != NULL ? job->step->scale[c] : 1.0f);
 }
 
-static void float_item(void *argument, int pixel, int thread)
+static void run_pixel(const struct floats *job, int pixel)
 {
-    const struct floats *job = argument;
     const struct step *step = job->step;
     const struct npu_chain *chain = &step->chain;
     int n = job->target->map.channels;
     float *to = pixel_of(job->target, pixel);
-    (void)thread;
     if (chain->kind == NPU_CONVOLUTION || chain->kind == NPU_MAX_POOL ||
         chain->kind == NPU_AVERAGE_POOL) {
         window_pixel(job, pixel, to);
@@ -126,6 +126,15 @@ static void float_item(void *argument, int pixel, int thread)
                                              : x[c];
     }
     activate(to, n, chain->activation);
+}
+
+static void float_item(void *argument, int item, int thread)
+{
+    const struct floats *job = argument;
+    int last = smaller((item + 1) * ITEM_PIXELS, pixels_of(&job->target->map));
+    (void)thread;
+    for (int pixel = item * ITEM_PIXELS; pixel < last; pixel++)
+        run_pixel(job, pixel);
 }
 
 static void copy(const struct floats *job)
@@ -155,5 +164,5 @@ void npu_run_float32(struct npu *npu, const struct step *step)
     if (chain->kind == NPU_COPY)
         copy(&job);
     else
-        pool_run(npu->pool, float_item, &job, pixels_of(&job.target->map));
+        pool_run(npu->pool, float_item, &job, ceil_div(pixels_of(&job.target->map), ITEM_PIXELS));
 }

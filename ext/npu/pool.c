@@ -4,9 +4,30 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 
-enum { SPINS_BEFORE_YIELD = 4096 };
+enum { SPINS_BEFORE_YIELD = 1024 };
+
+/* The present job as one number, so that an item is claimed by one atomic addition and a thread that
+ * comes late can neither take an item twice nor one of a job that is over: a job number of 16 bits, how
+ * many items, how many were claimed. */
+typedef uint64_t ticket;
+
+static ticket make_ticket(unsigned job, int items)
+{
+    return (ticket)(uint16_t)job << 48 | (ticket)items << 24;
+}
+
+static int ticket_items(ticket t)
+{
+    return (int)(t >> 24 & 0xffffff);
+}
+
+static int ticket_claimed(ticket t)
+{
+    return (int)(t & 0xffffff);
+}
 
 struct pool {
     int threads;
@@ -18,12 +39,11 @@ struct pool {
     _Atomic int awake; /* written under the lock */
     int closing;       /* under the lock */
 
-    pool_work *work;
+    pool_work *work; /* of the present job; stands until all its items are done */
     void *job;
-    int items;
-    _Atomic int next;
-    _Atomic int busy;           /* threads that have not finished the present job */
-    _Atomic unsigned generation; /* number of the present job */
+    unsigned number;
+    _Atomic ticket ticket;
+    _Atomic int done; /* items of the present job */
 };
 
 struct member {
@@ -44,13 +64,19 @@ static inline void relax(int *spins)
     }
 }
 
+/* Claims and does items of the present job until none is left. Whoever holds an unfinished item keeps
+ * the job from ending, so `work` and `job` are read safely after the claim. */
 static void take_items(struct pool *pool, int thread)
 {
     for (;;) {
-        int item = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (item >= pool->items)
+        ticket t = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
+        if (ticket_claimed(t) >= ticket_items(t))
             return;
-        pool->work(pool->job, item, thread);
+        t = atomic_fetch_add_explicit(&pool->ticket, 1, memory_order_acquire);
+        if (ticket_claimed(t) >= ticket_items(t))
+            return;
+        pool->work(pool->job, ticket_claimed(t), thread);
+        atomic_fetch_add_explicit(&pool->done, 1, memory_order_release);
     }
 }
 
@@ -70,21 +96,13 @@ static void *serve(void *argument)
     struct member *member = argument;
     struct pool *pool = member->pool;
     int thread = member->thread, spins = 0;
-    unsigned seen = 0;
     free(member);
     fesetenv(FE_DFL_ENV); /* subnormals count, whatever the starting thread had set */
-    while (sleep_until_awake(pool)) {
+    while (sleep_until_awake(pool))
         while (atomic_load_explicit(&pool->awake, memory_order_relaxed)) {
-            unsigned now = atomic_load_explicit(&pool->generation, memory_order_acquire);
-            if (now == seen) {
-                relax(&spins);
-                continue;
-            }
-            seen = now;
             take_items(pool, thread);
-            atomic_fetch_sub_explicit(&pool->busy, 1, memory_order_release);
+            relax(&spins);
         }
-    }
     return NULL;
 }
 
@@ -168,11 +186,9 @@ void pool_run(struct pool *pool, pool_work *work, void *job, int items)
     int spins = 0;
     pool->work = work;
     pool->job = job;
-    pool->items = items;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->busy, pool->threads - 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->ticket, make_ticket(++pool->number, items), memory_order_release);
     take_items(pool, 0);
-    while (atomic_load_explicit(&pool->busy, memory_order_acquire) != 0)
+    while (atomic_load_explicit(&pool->done, memory_order_acquire) != items)
         relax(&spins);
 }

@@ -1,7 +1,9 @@
 /* A fixed set of threads that work through numbered items together.
  *
  * Between pool_wake and pool_rest the threads spin for the next job, because jobs of a run follow each
- * other within microseconds; outside they sleep and cost nothing. One caller at a time. */
+ * other within microseconds; outside they sleep and cost nothing. The caller never waits for a thread
+ * that holds no item: on a busy machine it does the work of one that was not scheduled. One caller at a
+ * time. */
 #ifndef EDGED_NPU_POOL_H
 #define EDGED_NPU_POOL_H
 
@@ -18,7 +20,7 @@ int pool_threads(const struct pool *pool);
 void pool_wake(struct pool *pool);
 void pool_rest(struct pool *pool);
 
-/* Returns when all items are done. */
+/* Returns when all items, at most 2^24 - 1, are done. */
 void pool_run(struct pool *pool, pool_work *work, void *job, int items);
 
 #endif
