@@ -83,10 +83,10 @@ struct npu {
     uint64_t tile_operations; /* of one run */
 };
 
+/* memory.c */
 /* Aligned, zeroed memory; NULL when short. Freed by free(). */
 void *npu_allocate(size_t count, size_t size);
-
-/* memory.c: places maps in an arena by their lifetimes. Returns 0 when memory is short. */
+/* Places maps in an arena by their lifetimes. Returns 0 when memory is short. */
 int npu_place_maps(struct npu *npu);
 
 /* convolution.c */

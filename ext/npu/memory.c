@@ -1,8 +1,19 @@
-/* Where feature maps live: one arena, in which maps that are never alive together share bytes. */
+/* Memory, and where feature maps live in it: one arena, in which maps that are never alive together share bytes. */
 
 #include <string.h>
 
 #include "internal.h"
+
+void *npu_allocate(size_t count, size_t size)
+{
+    size_t bytes;
+    void *memory;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - CACHE_LINE)
+        return NULL;
+    bytes = (bytes + CACHE_LINE) / CACHE_LINE * CACHE_LINE;
+    memory = aligned_alloc(CACHE_LINE, bytes);
+    return memory != NULL ? memset(memory, 0, bytes) : NULL;
+}
 
 struct span {
     size_t bytes, at;

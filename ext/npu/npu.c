@@ -7,17 +7,6 @@
 
 #include "internal.h"
 
-void *npu_allocate(size_t count, size_t size)
-{
-    size_t bytes;
-    void *memory;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - CACHE_LINE)
-        return NULL;
-    bytes = (bytes + CACHE_LINE) / CACHE_LINE * CACHE_LINE;
-    memory = aligned_alloc(CACHE_LINE, bytes);
-    return memory != NULL ? memset(memory, 0, bytes) : NULL;
-}
-
 static float *constant(const struct npu *npu, const uint16_t *halves, int count, int *failed)
 {
     if (halves == NULL)
