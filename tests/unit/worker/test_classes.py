@@ -1,0 +1,37 @@
+"""The classes shown beside an answer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edged.worker.classes import TOP_LIMIT, best
+
+SCORES = np.array([[0.1, 0.6, 0.3], [1, 0, 0]], np.float32)
+LABELS = ("ok", "scratch", "dent")
+
+
+def test_the_best_classes_of_the_first_item_come_first() -> None:
+    found = best({"scores": SCORES}, LABELS, 2)
+    assert [(each["index"], each["label"]) for each in found] == [(1, "scratch"), (2, "dent")]
+    assert [round(each["score"], 3) for each in found] == [0.6, 0.3]
+
+
+def test_labels_of_another_number_of_classes_are_not_shown() -> None:
+    assert best({"scores": SCORES}, ("ok",), 1) == [
+        {"index": 1, "label": None, "score": float(np.float32(0.6))}
+    ]
+
+
+def test_equal_scores_keep_their_order_and_few_are_shown() -> None:
+    found = best({"scores": np.zeros((1, 100), np.float32)}, (), 100)
+    assert [each["index"] for each in found] == list(range(TOP_LIMIT))
+    assert best({"scores": SCORES}, (), 0) == []
+
+
+def test_only_scores_are_taken_for_scores() -> None:
+    assert best({}, LABELS, 1) == []
+    assert best({"map": np.zeros((1, 3, 2, 2), np.float32)}, LABELS, 1) == []
+    assert best({"index": np.zeros((1, 3), np.int64)}, LABELS, 1) == []
+    assert best({"one": np.zeros((1, 1), np.float32)}, LABELS, 1) == []
+    assert best({"broken": np.array([[np.nan, 1]], np.float32)}, LABELS, 1) == []
+    assert best({"index": np.zeros((1, 3), np.int64), "scores": SCORES}, LABELS, 1)[0]["index"] == 1
