@@ -15,8 +15,8 @@ from edged.manifest import Preprocess
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SourceLike = Union["str | os.PathLike[str]", "ModelProto"]
-"""An .onnx file, the name of a zoo model, or the graph itself."""
+SourceLike = Union["str | os.PathLike[str]", "ModelProto", zoo.ZooModel]
+"""An .onnx file, the graph itself, the name of a zoo model, or that model."""
 
 LabelsLike = Union[Sequence[str], "os.PathLike[str]", None]
 """Class names in order, or a file with one a line; None for a model without."""
@@ -47,20 +47,19 @@ def open_source(source: SourceLike, weights: str | None = None) -> Source:
     """Finds a graph.
 
     Args:
-        source: a path wins over a zoo model of the same name if it has a suffix or a folder in it.
+        source: a name that the zoo knows is the zoo's, even where a file is called so.
         weights: of a zoo model; see ``edged.zoo.make``.
 
     Raises:
         ConfigError: there is neither such a file nor such a model, or weights are given for a file.
     """
+    if isinstance(source, zoo.ZooModel):
+        return _of_zoo(source)
     if not isinstance(source, str | os.PathLike):
         return Source(name="model", graph=source)
     text = os.fspath(source)
     if text in zoo.NAMES:
-        made = zoo.make(text, weights=weights or "random:0")
-        return Source(
-            made.name, made.graph, made.preprocess, made.input_aliases, made.output_aliases
-        )
+        return _of_zoo(zoo.make(text, weights=weights or "random:0"))
     if weights is not None:
         raise ConfigError(f"cannot build {text}: weights belong to zoo models, not to files")
     path = Path(text)
@@ -75,6 +74,12 @@ def open_source(source: SourceLike, weights: str | None = None) -> Source:
             f"({', '.join(zoo.NAMES)})"
         )
     return Source(name=_name_of(path), graph=path)
+
+
+def _of_zoo(model: zoo.ZooModel) -> Source:
+    return Source(
+        model.name, model.graph, model.preprocess, model.input_aliases, model.output_aliases
+    )
 
 
 def _name_of(path: Path) -> str:
