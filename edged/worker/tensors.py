@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edged.errors import RequestError
 from edged.manifest import TensorSpec
 from edged.messages import DataType, TensorProto
+from edged.messages.arrays import NUMBERS
 
 Array: TypeAlias = npt.NDArray[Any]
 Value: TypeAlias = Array | list[bytes]
@@ -45,23 +46,9 @@ class _Kind:
     dtype: np.dtype[Any]
 
 
-def _kind(number: DataType, field: str, dtype: str) -> _Kind:
-    return _Kind(number, field, np.dtype(dtype).newbyteorder("<"))
-
-
 _KINDS = {
-    "float32": _kind(DataType.DT_FLOAT, "float_val", "f4"),
-    "float64": _kind(DataType.DT_DOUBLE, "double_val", "f8"),
-    "float16": _kind(DataType.DT_HALF, "half_val", "f2"),
-    "int8": _kind(DataType.DT_INT8, "int_val", "i1"),
-    "int16": _kind(DataType.DT_INT16, "int_val", "i2"),
-    "int32": _kind(DataType.DT_INT32, "int_val", "i4"),
-    "int64": _kind(DataType.DT_INT64, "int64_val", "i8"),
-    "uint8": _kind(DataType.DT_UINT8, "int_val", "u1"),
-    "uint16": _kind(DataType.DT_UINT16, "int_val", "u2"),
-    "uint32": _kind(DataType.DT_UINT32, "uint32_val", "u4"),
-    "uint64": _kind(DataType.DT_UINT64, "uint64_val", "u8"),
-    "bool": _kind(DataType.DT_BOOL, "bool_val", "?"),
+    name: _Kind(number, field, np.dtype(name).newbyteorder("<"))
+    for number, (name, field) in NUMBERS.items()
 }
 
 
