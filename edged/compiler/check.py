@@ -6,6 +6,7 @@ last word on what they do not look at.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 OPSET_OLDEST = 9
 NODE_LIMIT = 100_000
+FUNCTION_DEPTH = 100
+SIDE_LIMIT = 1 << 16
+"""What a kernel, stride, dilation or pad may be at most."""
 RUNTIME_DOMAINS = frozenset({"ai.onnx.ml", "com.microsoft"})
 """Domains whose operators onnxruntime has; they can only run on the CPU."""
 
@@ -30,12 +34,10 @@ def checked(model: ModelProto) -> ModelProto:
     """
     opset = _check_opset(model)
     model = _inlined(model)
-    if len(model.graph.node) > NODE_LIMIT:
-        raise ModelError(
-            f"cannot load model: {len(model.graph.node)} nodes, at most {NODE_LIMIT} are allowed"
-        )
+    _check_count(len(model.graph.node))
     for each in model.graph.node:
         _check_operator(each, opset)
+        _check_attributes(each)
     _check_names(model.graph)
     for tensor in tensors(model):
         _check_tensor(tensor)
@@ -76,10 +78,42 @@ def _inlined(model: ModelProto) -> ModelProto:
 
     if not model.functions:
         return model
+    _check_count(_inlined_count(model))
     try:
         return inliner.inline_local_functions(model)
     except (ValueError, RuntimeError) as exc:
         raise ModelError(f"cannot inline the functions of the model: {exc}") from exc
+
+
+def _inlined_count(model: ModelProto) -> int:
+    """Returns how many nodes inlining makes; functions that call others twice double each time."""
+    bodies = {(each.domain, each.name): each.node for each in model.functions}
+    counts: dict[tuple[str, str], int] = {}
+    path: list[tuple[str, str]] = []
+
+    def count(nodes: Iterable[NodeProto]) -> int:
+        return sum(call((node.domain, node.op_type)) for node in nodes)
+
+    def call(name: tuple[str, str]) -> int:
+        if name not in bodies:
+            return 1
+        if name in path or len(path) > FUNCTION_DEPTH:
+            raise ModelError(
+                f"cannot inline function {name[1]!r}: it calls itself, or calls are nested more "
+                f"than {FUNCTION_DEPTH} deep"
+            )
+        if name not in counts:
+            path.append(name)
+            counts[name] = count(bodies[name])
+            path.pop()
+        return counts[name]
+
+    return count(model.graph.node)
+
+
+def _check_count(nodes: int) -> None:
+    if nodes > NODE_LIMIT:
+        raise ModelError(f"cannot load model: {nodes} nodes, at most {NODE_LIMIT} are allowed")
 
 
 def _check_operator(node: NodeProto, opset: int) -> None:
@@ -93,6 +127,23 @@ def _check_operator(node: NodeProto, opset: int) -> None:
         raise ModelError(f"cannot load {where}: domain {domain!r} is not known")
     if not defs.has(node.op_type, opset, ""):
         raise ModelError(f"cannot load {where}: ONNX opset {opset} has no such operator")
+
+
+def _check_attributes(node: NodeProto) -> None:
+    """What shape inference would divide by, or trust."""
+    for attribute in node.attribute:
+        values = attribute.ints or [attribute.i]
+        if attribute.name in {"kernel_shape", "strides", "dilations", "group"}:
+            low = 1
+        elif attribute.name == "pads":
+            low = -SIDE_LIMIT
+        else:
+            continue
+        if any(not low <= each <= SIDE_LIMIT for each in values):
+            raise ModelError(
+                f"cannot load node {label(node)!r} ({operator(node)}): {attribute.name} is "
+                f"{list(values)}; expected {low} to {SIDE_LIMIT}"
+            )
 
 
 def _check_names(graph: GraphProto) -> None:
@@ -138,11 +189,27 @@ def _check_tensor(tensor: TensorProto) -> None:
             raise ModelError(f"cannot load tensor {name!r} ({kind}): {bad} of its values are NaN")
 
 
+def _with_output_shapes(model: ModelProto) -> ModelProto:
+    """Returns the model with outputs that announce a shape; runtimes do not ask for one."""
+    from onnx import ModelProto, TensorProto
+
+    if all(each.type.tensor_type.HasField("shape") for each in model.graph.output):
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for each in copy.graph.output:
+        if not each.type.WhichOneof("value"):
+            each.type.tensor_type.elem_type = TensorProto.FLOAT
+        if each.type.HasField("tensor_type"):
+            each.type.tensor_type.shape.SetInParent()
+    return copy
+
+
 def _check_by_onnx(model: ModelProto) -> None:
     from onnx import checker
 
     try:
-        checker.check_model(model)
+        checker.check_model(_with_output_shapes(model))
     except (checker.ValidationError, ValueError, RuntimeError) as exc:
         reason = " ".join(str(exc).split())
         raise ModelError(f"cannot load model: {reason}") from exc

@@ -44,8 +44,8 @@ def fold(model: ModelProto, outputs: Sequence[str] | None = None) -> Graph:
     infos = {each.name: each for each in model.graph.output}
     names = list(infos) if outputs is None else list(outputs)
     folding = _Folding(model, names)
-    for index, proto in enumerate(model.graph.node):
-        folding.visit(index, proto)
+    for proto in model.graph.node:
+        folding.visit(proto)
     return folding.graph([infos.get(name) or ValueInfoProto(name=name) for name in names])
 
 
@@ -65,6 +65,7 @@ class _Folding:
         self._rows: list[PlacedRow] = []
         self._read = {*_names_read(model.graph), *outputs}
         self._batch = 1
+        self._count = 0
         for tensor in model.graph.initializer:
             self._constants.store(tensor.name, tensor)
             self._types.put_constant(tensor.name)
@@ -93,11 +94,15 @@ class _Folding:
         self._types.put(info.name, tensor.elem_type, tuple(dims))
         return Port(info.name, tensor.elem_type, (-1, *dims[1:]) if batched else tuple(dims))
 
-    def visit(self, index: int, original: NodeProto) -> None:
+    def visit(self, original: NodeProto) -> None:
         """Folds one node or keeps it."""
         proto = _renamed(original, self._aliases)
         self._fit_batch(proto)
-        node = _node(index, proto)
+        node = _node(self._count, proto)
+        self._count += 1
+        if node.operator == "If" and node.inputs[0] in self._constants:
+            self._inline_branch(node)
+            return
         constant = self._constant(proto, node)
         if constant is not None:
             for name, array in zip(node.outputs, constant, strict=False):
@@ -123,6 +128,23 @@ class _Folding:
                 self._rows.append(node.row("folded", "constant"))
                 return
         self._nodes.append(node)
+
+    def _inline_branch(self, node: Node) -> None:
+        """Puts the nodes of the branch that is always taken in the place of an If."""
+        taken = "then_branch" if np.all(self._constants[node.inputs[0]]) else "else_branch"
+        branch = next(each.g for each in node.proto.attribute if each.name == taken)
+        inner = {name for each in branch.node for name in each.output if name}
+        inner |= {each.name for each in branch.initializer}
+        names = {name: f"{node.label}/{name}" for name in inner}
+        for tensor in branch.initializer:
+            self._constants.store(names[tensor.name], tensor)
+            self._types.put_constant(names[tensor.name])
+        self._rows.append(node.row("folded", f"always takes its {taken}"))
+        for each in branch.node:
+            self.visit(_renamed(each, names, outputs=True))
+        for name, info in zip(node.outputs, branch.output, strict=True):
+            inside = names.get(info.name, info.name)
+            self._aliases[name] = self._aliases.get(inside, inside)
 
     def _arrays(self, names: Sequence[str]) -> list[Any] | None:
         if all(not name or name in self._constants for name in names):
@@ -222,7 +244,7 @@ class _Folding:
                 continue
             if root in made and root not in outputs and root not in renames:
                 renames[root] = name
-                self._types.drop(root, name)
+                self._types.alias(root, name)
             elif name not in self._ports:
                 self._nodes.append(self._copy(name, root))
         self._nodes = sorted(
@@ -240,17 +262,23 @@ class _Folding:
             root = f"{name}/constant"
             self._constants.put(root, self._constants[name])
             self._types.put_constant(root)
-        self._types.drop(root, name)
+        self._types.alias(root, name)
         alias = self._alias_of.get(name)
-        index = alias.index if alias else len(self._model.graph.node)
+        index = alias.index if alias else self._count
         self._rows = [placed for placed in self._rows if placed[0] != index]
         return _node(index, helper.make_node("Identity", [root], [name], name=f"{name}/copy"))
 
     def _output_port(self, info: ValueInfoProto) -> Port:
         """Returns what callers see of an output; its batch must have become 1."""
+        tensor = info.type.tensor_type
+        if self._types[info.name].shape is None and tensor.HasField("shape"):
+            # Nothing could be inferred: the model's word is all there is.
+            dims = [each.dim_value or None for each in tensor.shape.dim]
+            first = [1 if each in {None, self._batch} else each for each in dims[:1]]
+            self._types.put(info.name, tensor.elem_type, [*first, *dims[1:]])
         found = self._types[info.name]
         shape = tuple(-1 if each is None else each for each in found.shape or ())
-        declared = [each.dim_value for each in info.type.tensor_type.shape.dim]
+        declared = [each.dim_value for each in tensor.shape.dim]
         for axis, size in enumerate(declared[: len(shape)]):
             want = 1 if axis == 0 and size == self._batch else size
             if size > 0 and shape[axis] not in {-1, want}:
@@ -258,7 +286,7 @@ class _Folding:
                     f"cannot load output {info.name!r}: a batch of 1 gives {list(shape)}, the "
                     f"model announces {declared}; export it with a batch of 1"
                 )
-        element = found.element or info.type.tensor_type.elem_type
+        element = found.element or tensor.elem_type
         return Port(info.name, element, (-1, *shape[1:]) if shape[:1] == (1,) else shape)
 
 

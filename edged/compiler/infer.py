@@ -7,7 +7,7 @@ inference over the whole graph would. Pools follow onnxruntime where ONNX differ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,14 @@ from edged.errors import ModelError
 
 if TYPE_CHECKING:
     from onnx import NodeProto, OperatorSetIdProto, TensorProto, TypeProto
+
+
+SIDE = 1 << 31
+"""No dimension is larger; beyond, sizes would overflow."""
+
+
+_NOT_INFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators that ONNX has no inference for; their output is as their input."""
 
 
 class Types:
@@ -34,8 +42,8 @@ class Types:
         self._constants = constants
         self._types: dict[str, TypeProto] = {}
 
-    def put(self, name: str, element: int, shape: tuple[int, ...]) -> None:
-        """Sets the type of an input."""
+    def put(self, name: str, element: int, shape: Sequence[int | None]) -> None:
+        """Sets the type of a value."""
         from onnx import helper
 
         self._types[name] = helper.make_tensor_type_proto(element, shape)
@@ -51,7 +59,7 @@ class Types:
             array = self._constants[name]
             self.put(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
-    def drop(self, name: str, other: str) -> None:
+    def alias(self, name: str, other: str) -> None:
         """Gives ``other`` the type of ``name``."""
         if name in self._types:
             self._types[other] = self._types[name]
@@ -102,15 +110,17 @@ class Types:
             found = shape_inference.infer_node_outputs(
                 schema, proto, known, self._values(node), opset_imports=self._opset_list()
             )
-            defined_by_others = schema.has_function  # type: ignore[attr-defined]
-            if defined_by_others and not all(_shaped(each) for each in found.values()):
-                found = self._infer_by_body(proto, known)
         except (shape_inference.InferenceError, RuntimeError, ValueError) as exc:
             reason = " ".join(str(exc).split())
             raise ModelError(f"cannot load {node}: it does not fit its inputs: {reason}") from exc
         self._types.update(found)
+        for name in filter(None, node.outputs):
+            if any(size is not None and not 0 <= size < SIDE for size in self[name].shape or ()):
+                raise ModelError(f"cannot load {node}: it makes a tensor of {self[name].shape}")
         if node.operator in {"MaxPool", "AveragePool"}:
             self._repair_pool(node)
+        if node.operator in _NOT_INFERRED:
+            self.alias(node.inputs[0], node.outputs[0])
 
     def _values(self, node: Node) -> dict[str, TensorProto]:
         from onnx import numpy_helper
@@ -129,22 +139,6 @@ class Types:
         from onnx import helper
 
         return [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
-
-    def _infer_by_body(
-        self, proto: NodeProto, known: Mapping[str, TypeProto]
-    ) -> dict[str, TypeProto]:
-        """Infers a node that ONNX defines by other nodes."""
-        from onnx import ValueInfoProto, helper, shape_inference
-
-        graph = helper.make_graph(
-            [proto],
-            "node",
-            [helper.make_value_info(name, each) for name, each in known.items()],
-            [ValueInfoProto(name=name) for name in proto.output if name],
-        )
-        model = helper.make_model(graph, opset_imports=self._opset_list())
-        inferred = shape_inference.infer_shapes(model)
-        return {each.name: each.type for each in inferred.graph.output}
 
     def _repair_pool(self, node: Node) -> None:
         shape = self[node.inputs[0]].static
@@ -169,7 +163,3 @@ class Types:
             raise ModelError(f"cannot load {node}: its window does not fit an input of {shape}")
         for name in filter(None, node.outputs):
             self.put(name, self[name].element, (*shape[:2], *sizes))
-
-
-def _shaped(found: TypeProto) -> bool:
-    return bool(found.tensor_type.HasField("shape"))

@@ -132,7 +132,7 @@ def _program(
 
 def _nothing_left(placement: Placement) -> str:
     for node in placement.graph.nodes:
-        if node.index in placement.obstacles:
+        if node.index in placement.reasons and node.index not in placement.follows:
             return f"no convolution is left for the NPU: {node}: {placement.reasons[node.index]}"
     return "it has no convolution for the NPU"
 
@@ -176,8 +176,9 @@ def _after(placement: Placement) -> tuple[list[Node], list[str]]:
 
 def _before(placement: Placement) -> ModelProto | None:
     graph = placement.graph
-    nodes = [node for node in graph.nodes if node.index in placement.preprocessing]
-    outside = {name for node in graph.nodes if node not in nodes for name in node.reads}
+    before = placement.preprocessing
+    nodes = [node for node in graph.nodes if node.index in before]
+    outside = {name for node in graph.nodes if node.index not in before for name in node.reads}
     wanted = outside.union(graph.outputs)
     outputs = [name for node in nodes for name in node.outputs if name in wanted]
     return extract(graph, nodes, outputs, "pre") if nodes else None
@@ -197,7 +198,7 @@ def _rows(placement: Placement, drafts: Drafts, after: Sequence[Node]) -> list[P
     moved = {node.index for node in after if isinstance(placement.steps.get(node.index), Relabel)}
     for node in graph.nodes:
         if node.index in placement.preprocessing:
-            rows.append(node.row("cpu", "preprocessing"))
+            rows.append(node.row("cpu", placement.preprocessing[node.index]))
         elif node.index in placement.reasons:
             rows.append(node.row("cpu", placement.reasons[node.index]))
         elif node.index in moved and not _read_on_npu(placement, node):

@@ -8,7 +8,7 @@ product of matrices: where such a node is the obstacle, the NPU's part ends ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from edged.compiler import rules
@@ -32,18 +32,18 @@ class Placement:
         steps: the NPU's nodes by index, in order.
         views: of the values on the NPU, and of those that enter it.
         entered: values that enter the NPU, in the order of their makers.
-        preprocessing: indices of the nodes that run on the CPU before the NPU.
-        reasons: why a node is not the NPU's, by index.
-        obstacles: those of them that do not merely follow another.
+        preprocessing: the nodes that run on the CPU before the NPU, by index, and why.
+        reasons: why a later node is not the NPU's, by index.
+        follows: those of them that merely follow another.
     """
 
     graph: Graph
     steps: Mapping[int, Step]
     views: Mapping[str, View]
     entered: tuple[str, ...]
-    preprocessing: frozenset[int]
+    preprocessing: Mapping[int, str]
     reasons: Mapping[int, str]
-    obstacles: frozenset[int]
+    follows: frozenset[int]
 
     def nodes(self) -> list[Node]:
         """Returns the NPU's nodes in order."""
@@ -63,39 +63,55 @@ def place(graph: Graph, *, classifier: bool, preprocessing: bool) -> Placement:
         classifier: whether Gemm and MatMul are the NPU's.
         preprocessing: whether the CPU may run nodes before the NPU.
     """
-    before: frozenset[int] = frozenset()
+    movable = _movable(graph) if preprocessing else frozenset()
+    before: dict[int, str] = {}
     while True:
-        placement = _attempt(graph, before, classifier=classifier)
-        obstacles = _obstacles(placement) if preprocessing else set()
+        placement, obstacles = _attempt(graph, before, movable, classifier=classifier)
         if not obstacles:
             return placement
-        before |= _with_ancestors(graph, obstacles)
+        # What is in front of an obstacle goes with it; then the rest is looked at afresh, since
+        # other values enter the NPU now.
+        for node in _ancestors(graph, obstacles):
+            before.setdefault(node.index, "preprocessing: a node of the CPU needs it")
+        before.update({i: f"preprocessing: {reason}" for i, reason in obstacles.items()})
 
 
-def _attempt(graph: Graph, before: frozenset[int], *, classifier: bool) -> Placement:
-    """Applies the rules to all nodes but the preprocessing."""
+def _attempt(
+    graph: Graph, before: Mapping[int, str], movable: frozenset[int], *, classifier: bool
+) -> tuple[Placement, dict[int, str]]:
+    """Applies the rules to all nodes but the preprocessing.
+
+    Returns the placement and which movable nodes stand in the way, with the reasons.
+    """
     made = [name for node in graph.nodes if node.index in before for name in node.outputs]
     scope = Scope(graph, (*graph.inputs, *made), classifier=classifier)
     steps: dict[int, Step] = {}
     reasons: dict[int, str] = {}
-    obstacles: set[int] = set()
+    follows: set[int] = set()
+    obstacles: dict[int, str] = {}
     for node in graph.nodes:
         if node.index in before:
             continue
         try:
             steps[node.index], scope.views[node.outputs[0]] = rules.apply(scope, node)
+        except Follows as verdict:
+            reasons[node.index] = str(verdict)
+            follows.add(node.index)
         except Unfit as verdict:
             reasons[node.index] = str(verdict)
-            if not isinstance(verdict, Follows):
-                obstacles.add(node.index)
+            if node.index in movable:
+                obstacles[node.index] = str(verdict)
+                scope.admit(node.outputs)
     order = {name: i for i, name in enumerate((*graph.inputs, *made))}
-    entered = tuple(sorted(scope.entered, key=order.__getitem__))
-    return Placement(graph, steps, scope.views, entered, before, reasons, frozenset(obstacles))
+    entered = tuple(sorted(scope.entered, key=lambda name: order.get(name, len(order))))
+    placement = Placement(
+        graph, steps, scope.views, entered, dict(before), reasons, frozenset(follows)
+    )
+    return placement, obstacles
 
 
-def _obstacles(placement: Placement) -> set[int]:
-    """Returns the nodes in the way to a first convolution that the CPU may run before the NPU."""
-    graph = placement.graph
+def _movable(graph: Graph) -> frozenset[int]:
+    """Returns the nodes that may be preprocessing: on the way to a first convolution."""
     heavy: set[str] = set()
     for node in graph.nodes:
         if node.operator in HEAVY or heavy.intersection(node.reads):
@@ -105,17 +121,14 @@ def _obstacles(placement: Placement) -> set[int]:
         is_goal = node.operator == "Conv" and node.attributes.get("group", 1) == 1
         if is_goal or leads.intersection(node.outputs):
             leads.update(node.reads)
-    return {
+    return frozenset(
         node.index
         for node in graph.nodes
-        if node.index in placement.obstacles
-        and not heavy.intersection(node.outputs)
-        and leads.intersection(node.outputs)
-    }
+        if leads.intersection(node.outputs) and not heavy.intersection(node.outputs)
+    )
 
 
-def _with_ancestors(graph: Graph, indices: Iterable[int]) -> frozenset[int]:
-    """Returns nodes and all that they depend on."""
-    wanted = set(indices)
-    reads = {name for node in graph.nodes if node.index in wanted for name in node.reads}
-    return frozenset(wanted | {node.index for node in live(graph.nodes, reads)})
+def _ancestors(graph: Graph, indices: Collection[int]) -> list[Node]:
+    """Returns all nodes that some nodes depend on."""
+    reads = {name for node in graph.nodes if node.index in indices for name in node.reads}
+    return list(live(graph.nodes, reads))

@@ -6,13 +6,19 @@ output is, or raises ``Unfit`` with the reason why the NPU cannot run it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from edged.compiler.graph import Node
 from edged.compiler.rules import affine, convolution, copies, elementwise, layout, pool
 from edged.compiler.rules.scope import Scope, Unfit
-from edged.compiler.steps import Step
+from edged.compiler.steps import Convolve, Step
 from edged.compiler.view import View
+from edged.npu.chains import AveragePool, MaxPool
+from edged.npu.validate import ELEMENT_LIMIT, SIDE_LIMIT
+
+KERNEL_LIMIT = 1024
+WINDOWED = (Convolve, MaxPool, AveragePool)
 
 Rule = Callable[[Scope, Node], tuple[Step, View]]
 
@@ -56,4 +62,10 @@ def apply(scope: Scope, node: Node) -> tuple[Step, View]:
         raise Unfit("not an operator of the NPU")
     if any(name and scope.is_read(name) for name in node.outputs[1:]):
         raise Unfit(f"the NPU makes its first output only, {node.outputs[1]!r} is read too")
-    return rule(scope, node)
+    step, view = rule(scope, node)
+    sides = (view.tensor.height, view.tensor.width, view.tensor.channels)
+    if min(sides) < 1 or max(sides) > SIDE_LIMIT or math.prod(sides) > ELEMENT_LIMIT:
+        raise Unfit(f"it makes a map of {sides}, which is beyond the NPU")
+    if max(step.window.kernel if isinstance(step, WINDOWED) else (1,)) > KERNEL_LIMIT:
+        raise Unfit(f"its kernel is larger than {KERNEL_LIMIT}")
+    return step, view

@@ -25,6 +25,8 @@ def conv(scope: Scope, node: Node) -> tuple[Step, View]:
     rows = weights.shape[0]
     has_bias = len(node.inputs) > 2 and node.inputs[2]
     bias = scope.doubles(node.inputs[2]) if has_bias else np.zeros(rows)
+    if bias.shape != (rows,):
+        raise Unfit(f"its bias has shape {list(bias.shape)} for {rows} output channels")
     target = source.resized(scope.new_map(), Tensor(*positions, rows))
     return Convolve(source.map, target.map, window, weights, bias), target
 
@@ -42,7 +44,7 @@ def gemm(scope: Scope, node: Node) -> tuple[Step, View]:
     if len(node.inputs) > 2 and node.inputs[2]:
         found = scope.doubles(node.inputs[2])
         if found.size not in {1, rows}:
-            raise Unfit(f"its bias has {found.size} values for {rows} outputs")
+            raise Unfit(f"its bias has {found.size} values for {rows} output channels")
         bias = np.broadcast_to(found.ravel(), (rows,)) * float(node.attributes.get("beta", 1.0))
     alpha = float(node.attributes.get("alpha", 1.0))
     gain = None if alpha == 1.0 else np.full(rows, alpha)

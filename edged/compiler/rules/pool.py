@@ -73,10 +73,8 @@ def _window(node: Node, source: View, *, include_pad: bool) -> tuple[Window, tup
             ceil=bool(attributes.get("ceil_mode", 0)),
         )
         axes.append(_within(axis, dilations[i]))
-        starts = np.arange(axis.positions)[:, None] * strides[i] - axis.before
-        positions = starts + np.arange(kernel[i]) * dilations[i]
-        low, high = (-axis.before, size + axis.after) if include_pad else (0, size)
-        if not ((positions >= low) & (positions < high)).any(axis=1).all():
+        inside = (-axis.before, size + axis.after) if include_pad else (0, size)
+        if not _all_meet(axis, kernel[i], strides[i], dilations[i], inside):
             raise ModelError(f"cannot compile {node}: a window lies wholly outside the image")
     rows, columns = axes
     window = Window(
@@ -86,6 +84,13 @@ def _window(node: Node, source: View, *, include_pad: bool) -> tuple[Window, tup
         (dilations[0], dilations[1]),
     )
     return window, (rows.positions, columns.positions)
+
+
+def _all_meet(axis: Axis, kernel: int, stride: int, dilation: int, inside: tuple[int, int]) -> bool:
+    """Whether every window along an axis has a position inside."""
+    starts = np.arange(axis.positions) * stride - axis.before
+    skipped = np.maximum(0, -(-(inside[0] - starts) // dilation))
+    return bool(((skipped < kernel) & (starts + skipped * dilation < inside[1])).all())
 
 
 def _within(axis: Axis, dilation: int) -> Axis:

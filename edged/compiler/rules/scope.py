@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -32,18 +32,22 @@ class Scope:
         classifier: whether Gemm and MatMul are the NPU's.
     """
 
-    def __init__(self, graph: Graph, entries: Sequence[str], *, classifier: bool) -> None:
+    def __init__(self, graph: Graph, entries: Iterable[str], *, classifier: bool) -> None:
         self.graph = graph
         self.classifier = classifier
         self.views: dict[str, View] = {}
         self.entered: list[str] = []
-        self._entries = frozenset(entries)
+        self._entries = set(entries)
         self._maps = 0
 
     def new_map(self) -> int:
         """Returns the number of a new feature map."""
         self._maps += 1
         return self._maps - 1
+
+    def admit(self, names: Iterable[str]) -> None:
+        """Lets values that the CPU makes enter the NPU."""
+        self._entries.update(names)
 
     def is_read(self, name: str) -> bool:
         """Whether a node reads the value or it is an output."""
@@ -122,7 +126,10 @@ class Scope:
         """As ``integers``, for a single number."""
         name = node.inputs[position] if len(node.inputs) > position else ""
         if name:
-            return float(self.doubles(name).reshape(()))
+            values = self.doubles(name)
+            if values.size != 1:
+                raise Unfit(f"its operand {name!r} has {values.size} values instead of one")
+            return float(values.ravel()[0])
         return float(node.attributes.get(attribute, default))
 
     def _constant(self, name: str) -> Array:
