@@ -76,7 +76,8 @@ def test_the_c_code_equals_the_definition(
 ) -> None:
     preprocess, whole = case
     channels = len(mode)
-    picture = Image.fromarray(noise(height, width, channels), mode)
+    picture = Image.fromarray(noise(height, width, channels))
+    assert picture.mode == mode
     colours = np.asarray(picture.convert("RGBA"))[:, :, :3]
     stage = ImageStage(preprocess)
     expected = preprocessed(colours, preprocess, whole)
@@ -140,7 +141,7 @@ def test_every_kind_of_png_becomes_its_colours() -> None:
     grey3 = np.stack([grey] * 3, axis=2)
     alpha = np.dstack([colours, noise(5, 6, 1, seed=1)])
     wide = (grey.astype(np.uint16) << 8) | 0x7F
-    palette = Image.fromarray(grey, "L").convert("P")
+    palette = Image.fromarray(grey).convert("P")
     lit = Image.fromarray((grey > 127).astype(np.uint8) * 255).convert("1")
     see_through = encoded(palette, transparency=bytes(range(256)))
     np.testing.assert_array_equal(plain(encoded(colours), 5, 6), colours)
