@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edged import config
+from edged import cli
+from edged.config import settings
 from tests.conftest import ROOT
 
 if sys.version_info >= (3, 11):
@@ -20,7 +21,7 @@ else:
     import tomli as tomllib
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-VERBS = sorted(path.stem for path in (ROOT / "edged/cli").glob("[a-z]*.py"))
+VERBS = cli.verbs()
 SCRIPTS = [".ci/run", "packaging/quickstart", "packaging/test"]
 # Where a distribution is not called as what it is imported as.
 DISTRIBUTIONS = {
@@ -79,10 +80,10 @@ def test_the_readme_shows_no_verb_that_does_not_exist() -> None:
     assert set(shown) <= set(VERBS)
 
 
-@pytest.mark.parametrize("key", config.KEYS)
+@pytest.mark.parametrize("key", settings.KEYS)
 def test_the_readme_lists_every_setting_as_flag_variable_and_key(key: str) -> None:
     flag = "--" + key.replace("_", "-")
-    assert f"| `{flag}` | `{config.variable(key)}` | `{key}` |" in README
+    assert f"| `{flag}` | `{settings.variable(key)}` | `{key}` |" in README
 
 
 def test_the_layout_in_the_readme_exists() -> None:
@@ -98,7 +99,7 @@ def test_the_layout_in_the_readme_exists() -> None:
 
 
 def _exists(section: Path, name: str) -> bool:
-    return (section / name).exists() or (ROOT / name).exists()
+    return any((folder / name).exists() for folder in (section, ROOT, ROOT / "tests"))
 
 
 def test_unit_tests_mirror_the_package() -> None:
