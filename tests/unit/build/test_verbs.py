@@ -1,0 +1,126 @@
+"""``edged build`` and ``edged inspect``, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from edged import oci
+from edged.__main__ import main
+from tests.unit.build import models
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    path = tmp_path / "lids.onnx"
+    onnx.save(models.classifier(), path)
+    return path
+
+
+def test_build_shows_where_every_node_runs_and_the_digest(
+    tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"oci:{tmp_path}/image:v1"
+    report = tmp_path / "report.json"
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(models.CLASSES))
+    arguments = ["build", str(graph), "-o", out, "--labels", str(labels), "--report", str(report)]
+    assert main([*arguments, "--preprocess", json.dumps(models.PREPROCESS)]) == 0
+    shown = capsys.readouterr().out
+    assert "gemm" in shown
+    assert "classifier stays on the CPU" in shown
+    assert str(oci.open_image(out).digest) in shown
+    nodes = json.loads(report.read_text())["nodes"]
+    assert [row["where"] for row in nodes] == ["npu", "npu", "npu", "npu", "cpu", "cpu"]
+
+
+def test_build_prints_facts_for_scripts(
+    tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"oci-archive:{tmp_path}/image.tar"
+    assert main(["build", str(graph), "-o", out, "--json", "--format", "ms-fp9"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["digest"] == str(oci.open_image(out).digest)
+    assert (facts["name"], facts["version"], facts["format"]) == ("lids", "1", "ms-fp9")
+    assert len(facts["report"]) == 6
+
+
+def test_a_graph_that_cannot_be_built_fails_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(models.grouped(), tmp_path / "g.onnx")
+    assert main(["build", str(tmp_path / "g.onnx"), "-o", f"oci:{tmp_path}/out"]) == 1
+    assert "depthwise" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing.onnx", "-o", "oci:out"],
+        ["resnet50", "-o", "docker://example.org/x:1"],
+        ["resnet50", "-o", "oci:out", "--weights", "random"],
+        ["resnet50", "-o", "oci:out", "--preprocess", "nothing"],
+    ],
+)
+def test_wrong_usage_has_its_own_exit_status(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["build", *arguments]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_fails(tmp_path: Path, graph: Path) -> None:
+    arguments = ["build", str(graph), "-o", f"oci:{tmp_path}/out", "--report", str(tmp_path)]
+    assert main(arguments) == 1
+
+
+def test_inspect_shows_the_image_for_people(
+    tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"oci:{tmp_path}/image"
+    settings = {**models.PREPROCESS, "resize": {"kind": "shorter", "to": 20}, "crop": "center"}
+    main(["build", str(graph), "-o", out, "--preprocess", json.dumps(settings)])
+    capsys.readouterr()
+    assert main(["inspect", out, "--chains", "--report"]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        str(oci.open_image(out).digest),
+        "shorter side to 20, crop 16 x 16, rgb, nchw",
+        "post.onnx",
+        "expander convolution",
+        "16 x 16 x 8",
+        "golden test: True",
+        "classifier stays on the CPU",
+        "of 2.0 GiB NPU memory",
+    ):
+        assert part in shown
+
+
+def test_inspect_prints_everything_for_scripts(
+    tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"oci:{tmp_path}/image"
+    main(["build", str(graph), "-o", out])
+    capsys.readouterr()
+    assert main(["inspect", out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["name"] == "lids"
+    assert [stage["kind"] for stage in facts["stages"]] == ["npu", "onnx"]
+    assert main(["inspect", out]) == 0
+    assert main(["inspect", f"oci:{tmp_path}/nowhere"]) == 1
+
+
+def test_names_from_an_image_cannot_write_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = models.classifier()
+    hostile.graph.node[0].name = "conv\x1b]0;owned\x07"
+    onnx.save(hostile, tmp_path / "m.onnx")
+    main(["build", str(tmp_path / "m.onnx"), "-o", f"oci:{tmp_path}/out"])
+    main(["inspect", f"oci:{tmp_path}/out", "--report"])
+    assert "\x1b" not in capsys.readouterr().out
