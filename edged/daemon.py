@@ -29,8 +29,8 @@ from edged.deploy.reconciler import Reconciler
 from edged.deploy.store import Store
 from edged.deploy.types import Progress
 from edged.errors import StoreError
-from edged.model.process import Facts, Worker
-from edged.model.service import Candidate, Condition, Service
+from edged.model.process import Facts, ModelProcess, Worker
+from edged.model.service import Condition, Service
 from edged.osutil import atomic, lock, systemd
 from edged.rpc.front import Front
 
@@ -125,12 +125,14 @@ class Daemon:
     def _compose(self, store: Store) -> None:
         config = self._config
         runtime = RUNTIMES[config.runtime]()
-        worker = Worker(runtime, self._module, threads=config.threads, isa=config.isa)
+        worker = Worker(
+            runtime, self._module, threads=config.threads, isa=config.isa, strict=config.strict
+        )
         self._store = store
         self._front = Front()
         self._service = Service(self._front, worker)
         self._service.on_change.append(_tell)
-        self._reconciler: Reconciler[Candidate] = Reconciler(self._service, store)
+        self._reconciler: Reconciler[ModelProcess] = Reconciler(self._service, store)
 
     def _begin(self) -> None:
         """Starts the current model, and whoever changes it after that."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged import config
-from edged.cli.table import table as formatted
+from edged.cli._table import table as formatted
 from edged.errors import RequestError
 
 if TYPE_CHECKING:

@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", metavar="NAME", help="what runs the model: process")
     parser.add_argument("--threads", metavar="N", help="of the NPU's emulator")
     parser.add_argument("--isa", metavar="NAME", help="instruction set of the NPU's emulator")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        default=None,
+        help="TensorFlow Serving's errors also where a request can be understood",
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
 
 
@@ -27,10 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the daemon; returns when it has stopped in an orderly way."""
     from edged import config, daemon, log
 
-    flags = ("state_dir", "run_dir", "listen", "runtime", "threads", "isa", "log_level")
-    settings = config.load(
-        {name: getattr(arguments, name) for name in flags}, file=arguments.config
-    )
+    flags = {key: getattr(arguments, key) for key in config.KEYS}
+    settings = config.load(flags, file=arguments.config)
     log.setup(settings.log_level)
     for sentence in config.unknown_variables():
         logger.warning("%s", sentence)

@@ -43,6 +43,7 @@ class Config:
     threads: int | None = None  # of the NPU's emulator; None: the library's choice
     isa: str | None = None  # None: the best of this machine
     log_level: str = "info"
+    strict: bool = False  # TensorFlow Serving's errors also where a request can be understood
 
     @property
     def grpc_socket(self) -> Path:
@@ -142,6 +143,13 @@ def _typed(key: str, value: Any, source: str) -> Any:
             raise ConfigError(
                 f"cannot use {source}: expected a number from 1 to 1024, got {value!r}"
             )
+        return value
+    if key == "strict":
+        value = (
+            {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+        )
+        if not isinstance(value, bool):
+            raise ConfigError(f"cannot use {source}: expected true or false, got {value!r}")
         return value
     if not isinstance(value, str | Path) or str(value) == "":
         raise ConfigError(f"cannot use {source}: expected a text, got {value!r}")

@@ -53,8 +53,8 @@ class Npu(Protocol[Candidate]):
             DeviceError: its process ended, or was too slow.
         """
 
-    async def commit(self, candidate: Candidate) -> None:
-        """Lets requests through to the candidate; whoever served before ends."""
+    async def commit(self, candidate: Candidate, slot: Slot) -> None:
+        """Lets requests through to the candidate, as ``slot``; whoever served before ends."""
 
     async def revert(self, candidate: Candidate, limit: float) -> None:
         """Ends the candidate; whoever served before serves again.

@@ -161,7 +161,7 @@ class Steps(Generic[Candidate]):
         previous = next((s for s in kept if s is not None and s.digest != slot.digest), None)
         # Not in a thread: nothing may come between the pointer and the NPU, no cancellation either.
         self._store.commit(slot, previous)
-        await self._npu.commit(_have(work.candidate))
+        await self._npu.commit(_have(work.candidate), slot)
         work.slot, work.candidate = slot, None
         self._unparked(work)
         return Event.DONE

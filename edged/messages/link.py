@@ -16,14 +16,16 @@ HELLO     worker  loaded and encoded, off the NPU {name, version, pid, isa, form
 ACTIVATE  daemon  take the NPU; answered by ACTIVE {} or ERROR
 LEAVE     daemon  leave the NPU; answered by LEFT {}
 PROBE     daemon  run the golden test; answered by PROBED {ok, reason}
-PREDICT   daemon  body = PredictRequest {remaining_us: int | None, top: int}
+PREDICT   daemon  body = PredictRequest {remaining_us: int | None, top, tensor_content, strict}
 RESULT    worker  body = PredictResponse {times_us: {stage: int}, top: [{index, label, score}]}
 ERROR     worker  {code: gRPC status name, message}; to the question with the same id, or with id 0
                   instead of HELLO: why the model cannot be loaded
 STOP      daemon  finish the running request, answer it, exit 0
 ========  ======  ===============================================================================
 
-``top`` of PREDICT is how many classes the caller wants to see named, best first, 1 if it is absent.
+``top`` of PREDICT is how many classes the caller wants to see named, best first, 1 if it is absent;
+``tensor_content`` whether the answer's tensors are to be raw bytes, ``strict`` whether to refuse
+what TensorFlow Serving would refuse, both false if absent.
 ``top`` of RESULT may also be one such object, or null where the model has no classes.
 
 The module does no I/O. Both ends treat the other as untrusted: a frame that breaks a limit raises

@@ -21,7 +21,7 @@ from edged.containers.runtime import Container, Runtime, Spec
 from edged.errors import DeviceError, ModelError, RequestError
 from edged.messages.link import Frame, Kind
 from edged.model.connection import Connection
-from edged.rpc.front import Class, Reply
+from edged.rpc.front import DEFAULTS, Class, Options, Reply
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +42,14 @@ class Worker:
         module: the worker's program.
         threads: of the NPU's emulator; None for its choice.
         isa: of the NPU's emulator; None for the best of the machine.
+        strict: refuse requests that TensorFlow Serving would refuse, such as those without a name.
     """
 
     runtime: Runtime
     module: str = "edged.worker"
     threads: int | None = None
     isa: str | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ class Facts:
 class ModelProcess:
     """A worker that has loaded a model. It is made by ``start``."""
 
-    def __init__(self, digest: str, container: Container) -> None:
+    def __init__(self, digest: str, container: Container, *, strict: bool) -> None:
         self.digest = digest
         self.facts = Facts()
         self.answered = 0
         self._on_death: Callable[[ModelProcess, str], None] | None = None
+        self._strict = strict
         self._container = container
         self._connection = Connection(self._lost)
 
@@ -103,7 +106,7 @@ class ModelProcess:
             except BaseException:
                 ours.close()
                 raise
-        process = cls(digest, container)
+        process = cls(digest, container, strict=worker.strict)
         logger.debug("worker started", extra={"pid": process.pid, "digest": digest})
         try:
             await process._connection.open(ours)
@@ -180,11 +183,18 @@ class ModelProcess:
 
     # -- requests
 
-    def predict(self, body: bytes, remaining_us: int | None, top: int) -> asyncio.Future[Reply]:
+    def predict(
+        self, body: bytes, remaining_us: int | None, options: Options
+    ) -> asyncio.Future[Reply]:
         """Runs one request; see ``edged.rpc.front.Backend``."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
-        asked = self._connection.ask(Kind.PREDICT, {"remaining_us": remaining_us, "top": top}, body)
+        meta: dict[str, Any] = {"remaining_us": remaining_us}
+        if options is not DEFAULTS:
+            meta |= {"top": options.top, "tensor_content": options.tensor_content}
+        if self._strict:
+            meta["strict"] = True
+        asked = self._connection.ask(Kind.PREDICT, meta, body)
         overdue = loop.call_later(RUN_LIMIT, self._hung)
 
         def answered(frame: asyncio.Future[Frame]) -> None:

@@ -40,14 +40,6 @@ def restart_delay(deaths: int) -> float:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model that is loaded and not, or not yet, in service."""
-
-    slot: Slot
-    process: ModelProcess
-
-
-@dataclass(frozen=True)
 class Condition:
     """Whether requests are answered. ``state``: serving, starting, swapping or not_serving."""
 
@@ -141,12 +133,9 @@ class Service:
 
     # -- edged.deploy.ports.Npu
 
-    async def prepare(self, slot: Slot, limit: float) -> Candidate:
+    async def prepare(self, slot: Slot, limit: float) -> ModelProcess:
         """Loads a model off the NPU; whoever is on it serves on."""
-        process = await ModelProcess.start(
-            self._worker, slot.folder, slot.digest, self._died, limit
-        )
-        return Candidate(slot, process)
+        return await ModelProcess.start(self._worker, slot.folder, slot.digest, self._died, limit)
 
     async def park(self, limit: float) -> None:
         """Holds requests and waits until none runs."""
@@ -161,29 +150,29 @@ class Service:
                 f"cannot park: the request that runs did not end within {limit:g} s"
             ) from exc
 
-    async def activate(self, candidate: Candidate, limit: float) -> None:
+    async def activate(self, candidate: ModelProcess, limit: float) -> None:
         """Takes the NPU from whoever is on it and gives it to the candidate."""
         if self._active is not None and self._active.lost is None:
             await self._active.leave(limit)
-        await candidate.process.activate(limit)
+        await candidate.activate(limit)
 
-    async def probe(self, candidate: Candidate, limit: float) -> None:
+    async def probe(self, candidate: ModelProcess, limit: float) -> None:
         """Runs the candidate's golden test."""
-        await candidate.process.probe(limit)
+        await candidate.probe(limit)
 
-    async def commit(self, candidate: Candidate) -> None:
-        """Lets requests through to the candidate; whoever served before ends."""
+    async def commit(self, candidate: ModelProcess, slot: Slot) -> None:
+        """Lets requests through to the candidate, as ``slot``; whoever served before ends."""
         old = self._active
-        self._slot = candidate.slot
+        self._slot = slot
         self._deaths_in_row = 0
         self._swapping = False
-        self._open(candidate.process)
+        self._open(candidate)
         if old is not None:
             self._leave(old)
 
-    async def revert(self, candidate: Candidate, limit: float) -> None:
+    async def revert(self, candidate: ModelProcess, limit: float) -> None:
         """Ends the candidate; whoever served before serves again, started anew if need be."""
-        await candidate.process.kill()
+        await candidate.kill()
         self._swapping = False
         old, self._active = self._active, None
         if old is not None and old.lost is None:
@@ -201,9 +190,9 @@ class Service:
         else:
             self._restart()
 
-    async def discard(self, candidate: Candidate) -> None:
+    async def discard(self, candidate: ModelProcess) -> None:
         """Ends a candidate that was never parked for."""
-        await candidate.process.kill()
+        await candidate.kill()
 
     async def empty(self, limit: float) -> None:
         """Takes whoever is there off the NPU and ends it; requests are refused from then on."""
@@ -227,15 +216,15 @@ class Service:
             EdgedError: the model or its process is at fault; the process is gone.
         """
         limits = self._limits
-        candidate = await self.prepare(slot, limits.prepare)
+        process = await self.prepare(slot, limits.prepare)
         try:
-            await candidate.process.activate(limits.activate_and_probe)
+            await process.activate(limits.activate_and_probe)
             if probe:
-                await candidate.process.probe(limits.activate_and_probe)
+                await process.probe(limits.activate_and_probe)
         except BaseException:
-            await candidate.process.kill()
+            await process.kill()
             raise
-        return candidate.process
+        return process
 
     def _died(self, process: ModelProcess, why: str) -> None:
         """Runs when a process has ended unasked, before its request is known to have failed."""

@@ -33,6 +33,22 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a caller may ask for beside the request itself.
+
+    Attributes:
+        top: how many classes to name.
+        tensor_content: answers as raw bytes instead of one by one in typed fields.
+    """
+
+    top: int = 1
+    tensor_content: bool = False
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
 class Class:
     """One class that the model sees: its index, its label (empty if it has none), its score."""
 
@@ -78,7 +94,9 @@ class Backend(Protocol):
 
     digest: str
 
-    def predict(self, body: bytes, remaining_us: int | None, top: int) -> asyncio.Future[Reply]:
+    def predict(
+        self, body: bytes, remaining_us: int | None, options: Options
+    ) -> asyncio.Future[Reply]:
         """Runs one request; the future fails with ``RequestError`` or ``DeviceError``."""
 
 
@@ -99,7 +117,7 @@ class _Waiting:
 
     body: bytes
     deadline: float | None
-    top: int
+    options: Options
     arrived: float
     parked_before: float
     answer: asyncio.Future[Answer]
@@ -149,13 +167,15 @@ class Front:
 
     # -- what callers do
 
-    async def predict(self, body: bytes, deadline: float | None = None, top: int = 1) -> Answer:
+    async def predict(
+        self, body: bytes, deadline: float | None = None, options: Options = DEFAULTS
+    ) -> Answer:
         """Returns the model's answer to ``body``.
 
         Args:
             body: a PredictRequest as it came off the wire.
             deadline: on the front's clock, in seconds; None for a caller who waits for ever.
-            top: how many classes the caller wants to see named.
+            options: of the caller.
 
         Raises:
             RequestError: it was refused, came too late, or the model could not answer it.
@@ -163,7 +183,7 @@ class Front:
         self._refuse(len(body))
         now = self._clock()
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = _Waiting(body, deadline, top, now, self._parked(now), answer)
+        request = _Waiting(body, deadline, options, now, self._parked(now), answer)
         self._queue.append(request)
         self._queued_bytes += len(body)
         if self._missing is not None:
@@ -276,7 +296,7 @@ class Front:
             request.queued_us = round((now - request.arrived) * 1e6)
             request.parked_us = round((self._parked(now) - request.parked_before) * 1e6)
             remaining = None if request.deadline is None else int((request.deadline - now) * 1e6)
-            running = self._backend.predict(request.body, remaining, request.top)
+            running = self._backend.predict(request.body, remaining, request.options)
             self._running = running
             self._idle.clear()
             running.add_done_callback(functools.partial(self._finish, request))

@@ -12,7 +12,8 @@ edged-times-us        JSON object, microseconds per stage
 edged-top             JSON array of {index, label, score}, best first, if the model classifies
 ====================  ==========================================================================
 
-With ``edged-top: K`` in the request's metadata the array has up to K classes instead of one.
+A caller's own metadata may have ``edged-top: K``, to see up to K classes instead of one, and
+``edged-tensor-content: true``, for answers as raw bytes instead of one by one in typed fields.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from collections.abc import Sequence
 
 import grpc
 
-from edged.rpc.front import Answer, Front
+from edged.rpc.front import DEFAULTS, Answer, Front, Options
 from edged.rpc.interceptors import Context, unary
 
 SERVICE = "tensorflow.serving.PredictionService"
 TOP_KEY = "edged-top"
+CONTENT_KEY = "edged-tensor-content"
 TOP_LIMIT = 16
 # Clients take 8 KiB of metadata by default; times and classes share it with the rest.
 FIELD_LIMIT = 3072  # bytes
@@ -47,7 +49,7 @@ def handlers(front: Front) -> grpc.GenericRpcHandler:
         # The stubs say float, grpc says None for a caller who set no deadline.
         remaining: float | None = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        answer = await front.predict(body, deadline, _top(context))
+        answer = await front.predict(body, deadline, _options(context))
         context.set_trailing_metadata((request_id, *_metadata(answer)))
         return answer.reply.body
 
@@ -58,11 +60,17 @@ def handlers(front: Front) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, {"Predict": method})
 
 
-def _top(context: Context) -> int:
+def _options(context: Context) -> Options:
+    top, content = "", ""
     for key, value in context.invocation_metadata() or ():
-        if key == TOP_KEY and isinstance(value, str) and value.isascii() and value.isdigit():
-            return max(1, min(int(value[:4]), TOP_LIMIT))
-    return 1
+        if key == TOP_KEY:
+            top = str(value)
+        elif key == CONTENT_KEY:
+            content = str(value)
+    if not top and not content:
+        return DEFAULTS
+    number = int(top[:4]) if top.isascii() and top.isdigit() else 1
+    return Options(max(1, min(number, TOP_LIMIT)), content == "true")
 
 
 def _metadata(answer: Answer) -> Sequence[tuple[str, str]]:
