@@ -80,6 +80,13 @@ def test_the_readme_shows_no_verb_that_does_not_exist() -> None:
     assert set(shown) <= set(VERBS)
 
 
+def test_the_python_in_the_readme_is_python() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        compile(block, "README.md", "exec")
+
+
 @pytest.mark.parametrize("key", settings.KEYS)
 def test_the_readme_lists_every_setting_as_flag_variable_and_key(key: str) -> None:
     flag = "--" + key.replace("_", "-")
