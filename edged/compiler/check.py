@@ -136,7 +136,7 @@ def _check_attributes(node: NodeProto) -> None:
         if attribute.name in {"kernel_shape", "strides", "dilations", "group"}:
             low = 1
         elif attribute.name == "pads":
-            low = -SIDE_LIMIT
+            low = -SIDE_LIMIT if node.op_type == "Pad" else 0
         else:
             continue
         if any(not low <= each <= SIDE_LIMIT for each in values):

@@ -67,7 +67,14 @@ def emit(
     Raises:
         ModelError: a constant is out of range, or no such device runs the program.
     """
-    emitter = _Emitter(sizes, sku_named(sku).memory_bytes)
+    convolutions = [each for each in drafts.chains if isinstance(each, ConvolutionDraft)]
+    needed, memory = 2 * sum(c.step.weights.size for c in convolutions), sku_named(sku).memory_bytes
+    if needed > memory:
+        # Said before they are made: what fills weights in a small model may be large.
+        raise ModelError(
+            f"cannot compile model: its weights take {needed} bytes, {sku} has {memory}"
+        )
+    emitter = _Emitter(sizes)
     for _, view in inputs:
         emitter.tensor(view.map)
     for each in drafts.chains:
@@ -77,11 +84,10 @@ def emit(
 
 
 class _Emitter:
-    def __init__(self, sizes: dict[int, Tensor], memory: int) -> None:
+    def __init__(self, sizes: dict[int, Tensor]) -> None:
         self.tensors: list[Tensor] = []
         self.chains: list[Chain] = []
         self._sizes = sizes
-        self._memory = memory
         self._numbers: dict[int, int] = {}
 
     def tensor(self, feature_map: int) -> int:
@@ -136,11 +142,6 @@ class _Emitter:
     def _weights(self, made: ConvolutionDraft) -> Halves:
         """Returns folded weights ``[output channels, kernel height, kernel width, channels]``."""
         weights = made.step.weights.transpose(0, 2, 3, 1)
-        if 2 * weights.size > self._memory:
-            raise ModelError(
-                f"cannot compile {made.node}: its weights take {2 * weights.size} bytes, the SKU "
-                f"has {self._memory}"
-            )
         result = np.empty(weights.shape, np.float16)
         rows = max(1, _ROUNDED_AT_ONCE // max(1, math.prod(weights.shape[1:])))
         for first in range(0, len(weights), rows):

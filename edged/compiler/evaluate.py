@@ -23,7 +23,7 @@ TENSOR_LIMIT = 256 << 20
 """Bytes of one computed constant."""
 TOTAL_LIMIT = 1 << 30
 """Bytes of all computed constants of a model."""
-FILL_LIMIT = 1 << 31
+FILL_LIMIT = 1 << 30
 """Bytes that a filled tensor would have, were it written out."""
 SMALL = 4096
 """Elements of a tensor whose values shape inference is given."""

@@ -114,13 +114,13 @@ class Types:
             reason = " ".join(str(exc).split())
             raise ModelError(f"cannot load {node}: it does not fit its inputs: {reason}") from exc
         self._types.update(found)
-        for name in filter(None, node.outputs):
-            if any(size is not None and not 0 <= size < SIDE for size in self[name].shape or ()):
-                raise ModelError(f"cannot load {node}: it makes a tensor of {self[name].shape}")
         if node.operator in {"MaxPool", "AveragePool"}:
             self._repair_pool(node)
         if node.operator in _NOT_INFERRED:
             self.alias(node.inputs[0], node.outputs[0])
+        for name in filter(None, node.outputs):
+            if any(size is not None and not 0 <= size < SIDE for size in self[name].shape or ()):
+                raise ModelError(f"cannot load {node}: it makes a tensor of {self[name].shape}")
 
     def _values(self, node: Node) -> dict[str, TensorProto]:
         from onnx import numpy_helper

@@ -107,8 +107,6 @@ def _window(node: Node, source: View, kernel: tuple[int, int]) -> tuple[Window, 
         for i in (0, 1)
     )
     pads = (rows.before, columns.before, rows.after, columns.after)
-    if min(pads) < 0:
-        raise Unfit(f"its pads {list(explicit)} are negative")
     if min(rows.positions, columns.positions) < 1:
         raise Unfit(f"its window does not fit an input of {sizes[0]} x {sizes[1]}")
     window = Window(kernel, (strides[0], strides[1]), pads, (dilations[0], dilations[1]))

@@ -119,8 +119,9 @@ def test_windows_that_would_divide_by_zero_or_overflow_are_refused(
     refused(made, rf"node 'y' \(Conv\): {attribute} is ")
 
 
-def test_pads_that_would_overflow_are_refused() -> None:
-    made = model([node("Conv", "x w", "y", pads=[0, 0, 1 << 62, 0])], constants=W)
+@pytest.mark.parametrize("pad", [1 << 62, -1])
+def test_pads_that_would_overflow_or_crop_are_refused(pad: int) -> None:
+    made = model([node("Conv", "x w", "y", pads=[0, 0, pad, 0])], constants=W)
 
     refused(made, r"node 'y' \(Conv\): pads is ")
 
