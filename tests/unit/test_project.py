@@ -111,13 +111,8 @@ def _exists(section: Path, name: str) -> bool:
 
 def test_unit_tests_mirror_the_package() -> None:
     folders = [path.name for path in (ROOT / "tests/unit").iterdir() if path.is_dir()]
-    folders = [name for name in folders if not name.startswith((".", "_"))]
-    strangers = [
-        name
-        for name in folders
-        if not (ROOT / "edged" / name).is_dir() and not (ROOT / "packaging" / name).is_dir()
-    ]
-    assert not strangers
+    known = {path.stem for folder in ("edged", "packaging") for path in (ROOT / folder).iterdir()}
+    assert {name for name in folders if not name.startswith((".", "_"))} <= known
 
 
 def test_all_that_edged_imports_is_declared_and_all_that_is_declared_is_imported() -> None:
