@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -283,3 +285,18 @@ def test_a_damaged_report_is_refused(built: Built, tmp_path: Path, data: bytes) 
     oci.write_image(files, built.facts, oci.Reference.parse(f"oci:{tmp_path}/a"))
     with pytest.raises(ModelError, match="cannot read report"):
         describe(f"oci:{tmp_path}/a")
+
+
+@pytest.mark.parametrize(
+    "first", ["import edged", "import edged.build", "from edged.build.assemble import build"]
+)
+def test_build_is_a_function_of_edged_whatever_was_imported_first(first: str) -> None:
+    code = (
+        f"{first}\nimport edged\nfrom edged.errors import ConfigError\n"
+        "try:\n    edged.build('none.onnx', 'oci:out')\n"
+        "except ConfigError as exc:\n    print(exc)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "no such file" in done.stdout
