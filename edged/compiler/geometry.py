@@ -51,12 +51,14 @@ def axis_pads(rule: str, explicit: Sequence[int], axis: int) -> Pads:
 
 
 def conv_axis(size: int, kernel: int, stride: int, dilation: int, pads: Pads) -> Axis:
-    """Returns the axis of a convolution; SAME pads count the dilated kernel."""
+    """Returns the axis of a convolution.
+
+    SAME pads count the dilated kernel and are negative where the stride leaps over it.
+    """
     span = dilation * (kernel - 1) + 1
     before, after = pads.before, pads.after
     if pads.rule.startswith("SAME"):
-        needed = max(0, _same(size, span, stride))
-        before, after = _share(needed, pads.rule)
+        before, after = _share(_same(size, span, stride), pads.rule)
     return Axis(before, after, (size + before + after - span) // stride + 1)
 
 
@@ -79,6 +81,21 @@ def pool_axis(
         if (positions - 1) * stride >= size + before:
             positions -= 1
     return Axis(before, after, positions)
+
+
+def within(axis: Axis, *, dilated: bool) -> Axis | None:
+    """Returns the axis without negative pads, or None where they would move a window.
+
+    If they only cut the end off, windows stay where they are; else runtimes, and even operators of
+    one runtime, disagree on where windows begin.
+
+    Args:
+        axis: with pads as SAME works them out.
+        dilated: whether the pads did not count a dilation that there is.
+    """
+    if axis.before < 0 or (axis.after < 0 and dilated):
+        return None
+    return Axis(axis.before, max(axis.after, 0), axis.positions)
 
 
 def _same(size: int, span: int, stride: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edged.compiler.geometry import axis_pads, conv_axis
+from edged.compiler.geometry import axis_pads, conv_axis, within
 from edged.compiler.graph import Array, Node
 from edged.compiler.rules.scope import Scope, Unfit
 from edged.compiler.steps import Convolve, Doubles, Step
@@ -103,9 +103,14 @@ def _window(node: Node, source: View, kernel: tuple[int, int]) -> tuple[Window, 
     rule, explicit = attributes.get("auto_pad", "NOTSET"), attributes.get("pads", ())
     sizes = (source.tensor.height, source.tensor.width)
     rows, columns = (
-        conv_axis(sizes[i], kernel[i], strides[i], dilations[i], axis_pads(rule, explicit, i))
+        within(
+            conv_axis(sizes[i], kernel[i], strides[i], dilations[i], axis_pads(rule, explicit, i)),
+            dilated=False,
+        )
         for i in (0, 1)
     )
+    if rows is None or columns is None:
+        raise Unfit("its stride leaps over pixels that its padding rule would cut off")
     pads = (rows.before, columns.before, rows.after, columns.after)
     if min(rows.positions, columns.positions) < 1:
         raise Unfit(f"its window does not fit an input of {sizes[0]} x {sizes[1]}")

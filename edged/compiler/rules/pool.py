@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edged.compiler.geometry import Axis, axis_pads, pool_axis
+from edged.compiler.geometry import Axis, axis_pads, pool_axis, within
 from edged.compiler.graph import Node
 from edged.compiler.rules.scope import Scope, Unfit
 from edged.compiler.steps import Step
@@ -72,7 +72,9 @@ def _window(node: Node, source: View, *, include_pad: bool) -> tuple[Window, tup
             axis_pads(rule, explicit, i),
             ceil=bool(attributes.get("ceil_mode", 0)),
         )
-        axes.append(_within(axis, dilations[i]))
+        if not (kept := within(axis, dilated=dilations[i] > 1)):
+            raise Unfit("its stride leaps over pixels that its padding rule would cut off")
+        axes.append(kept)
         inside = (-axis.before, size + axis.after) if include_pad else (0, size)
         if not _all_meet(axis, kernel[i], strides[i], dilations[i], inside):
             raise ModelError(f"cannot compile {node}: a window lies wholly outside the image")
@@ -91,14 +93,3 @@ def _all_meet(axis: Axis, kernel: int, stride: int, dilation: int, inside: tuple
     starts = np.arange(axis.positions) * stride - axis.before
     skipped = np.maximum(0, -(-(inside[0] - starts) // dilation))
     return bool(((skipped < kernel) & (starts + skipped * dilation < inside[1])).all())
-
-
-def _within(axis: Axis, dilation: int) -> Axis:
-    """Returns the axis without negative pads, where they change no window.
-
-    Negative SAME pads mean a stride that leaps over pixels. If they only cut the end off, windows
-    stay where they are; else runtimes disagree on where they begin, and the CPU's may decide.
-    """
-    if axis.before < 0 or (axis.after < 0 and dilation > 1):
-        raise Unfit("its stride leaps over pixels that its padding rule would cut off")
-    return Axis(axis.before, max(axis.after, 0), axis.positions)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edged.compiler.geometry import Axis, axis_pads, conv_axis, pool_axis
+from edged.compiler.geometry import Axis, axis_pads, conv_axis, pool_axis, within
 from tests.unit.compiler.graphs import Array, model, node, run_onnx
 
 RULES = ["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
@@ -51,7 +51,7 @@ def test_convolutions_have_onnxruntimes_windows(
     assume(dilation == 1 or not rule.startswith("SAME"))
     pads = [explicit[0], 0, explicit[1], 0] if rule == "NOTSET" else []
     axis = conv_axis(size, kernel, stride, dilation, axis_pads(rule, pads, 0))
-    assume(axis.positions > 0)
+    assume(axis.positions > 0 and min(axis.before, axis.after) >= 0)
 
     options = {"pads": pads} if pads else {"auto_pad": rule}
     answer = along_one_axis(
@@ -96,3 +96,11 @@ def test_pools_have_onnxruntimes_windows(
 
 def test_a_last_window_behind_the_image_is_dropped_again() -> None:
     assert pool_axis(5, 1, 3, 1, axis_pads("NOTSET", [], 0), ceil=True).positions == 2
+
+
+def test_negative_pads_count_only_where_they_move_windows() -> None:
+    cut_at_the_end, cut_at_both = Axis(0, -1, 4), Axis(-1, -2, 2)
+
+    assert within(cut_at_the_end, dilated=False) == Axis(0, 0, 4)
+    assert within(cut_at_the_end, dilated=True) is None
+    assert within(cut_at_both, dilated=False) is None

@@ -496,10 +496,13 @@ def test_a_window_that_no_pixel_fits_is_an_error() -> None:
         compiler.load(made)
 
 
-def test_same_pads_that_would_cut_the_image_are_left_to_the_cpu() -> None:
+@pytest.mark.parametrize("op", ["AveragePool", "Conv"])
+def test_same_pads_that_would_cut_the_image_are_left_to_the_cpu(op: str) -> None:
+    window = {"kernel_shape": [1, 1], "strides": [3, 3], "auto_pad": "SAME_UPPER"}
     made = model(
-        [node("AveragePool", "x", "y", kernel_shape=[1, 1], strides=[3, 3], auto_pad="SAME_UPPER")],
+        [node(op, "x w" if op == "Conv" else "x", "y", **window)],
         inputs={"x": [1, 3, 6, 6]},
+        constants={"w": weights(4, 3, 1, 1)},
     )
 
     refused(made, "leaps over pixels")
