@@ -67,7 +67,11 @@ class Preprocess:
         return np.asarray(resized)[top : top + self.size[0], left : left + self.size[1]]
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(pixel * scale - mean) / std of (N, H, W, 3) pixels, as (N, 3, H, W)."""
+        """(pixel * scale - mean) / std of (N, H, W, 3) pixels, as (N, 3, H, W).
+
+        Pillow truncates what it interpolates, the daemon keeps the fraction: half a level is what
+        is lost on average.
+        """
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        values = (pixels.astype(np.float32) * np.float32(self.scale) - mean) / std
+        values = ((pixels + np.float32(0.5)) * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2))

@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (0 done, 1 failed, 2 usage)."""
     parser = argparse.ArgumentParser(description="Train the demo model on drawn pictures.")
     parser.add_argument("--count", type=int, default=4000, metavar="N", help="pictures per class")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=18)
     parser.add_argument("--seed", type=int, default=1, help="pictures: seed and seed + 1")
     parser.add_argument("--cache", type=Path, required=True, metavar="DIR", help="drawn pictures")
     parser.add_argument("--out", type=Path, default=HERE / "surface.onnx", metavar="ONNX")

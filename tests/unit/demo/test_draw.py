@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,30 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-DEMO = Path(__file__).resolve().parents[3] / "packaging" / "demo"
-OWN = ("draw", "defects", "materials", "preprocess")
 CLASSES = ("ok", "scratch", "dent", "stain", "crack")
-
-
-@pytest.fixture(scope="module")
-def draw() -> Iterator[ModuleType]:
-    """packaging/demo/draw.py: a script, not part of the package, imported from its own folder."""
-    sys.path.insert(0, str(DEMO))
-    try:
-        yield importlib.import_module("draw")
-    finally:
-        sys.path.remove(str(DEMO))
-        for name in OWN:
-            sys.modules.pop(name, None)
 
 
 def pixels(picture: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(picture)), np.float32)
 
 
-def test_classes_are_those_of_the_model(draw: ModuleType) -> None:
+def test_classes_are_those_of_the_model(draw: ModuleType, demo: Path) -> None:
     assert draw.CLASSES == CLASSES
-    assert tuple((DEMO / "labels.txt").read_text("utf-8").split()) == CLASSES
+    assert tuple((demo / "labels.txt").read_text("utf-8").split()) == CLASSES
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -78,9 +61,7 @@ def test_light_varies_between_pictures(draw: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("kind", [c for c in CLASSES if c != "ok"])
-def test_a_defect_changes_the_middle_and_little_else(
-    draw: ModuleType, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_defect_changes_the_middle_and_little_else(draw: ModuleType, kind: str) -> None:
     """The same surface with and without its defect, without camera: a mark, not a new picture."""
     marked = 0.0
     for number in range(10):
