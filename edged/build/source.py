@@ -51,8 +51,10 @@ def open_source(source: SourceLike, weights: str | None = None) -> Source:
         weights: of a zoo model; see ``edged.zoo.make``.
 
     Raises:
-        ConfigError: there is neither such a file nor such a model, or weights are given for a file.
+        ConfigError: there is neither such a file nor such a model, weights are given for a file, or
+            onnx is not installed.
     """
+    zoo.need_onnx()
     if isinstance(source, zoo.ZooModel):
         return _of_zoo(source)
     if not isinstance(source, str | os.PathLike):

@@ -6,9 +6,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edged.cli._table import size, table
 from edged.errors import StoreError
+
+if TYPE_CHECKING:
+    from edged.compiler import ReportRow
 
 HELP = "Build a model image from an ONNX file, or from a model edged knows by name."
 
@@ -76,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
         }
         print(json.dumps(facts, indent=1, ensure_ascii=False))
         return 0
-    shown = [row for row in built.rows if row.where != "folded"]
-    print(table(["node", "operator", "runs on", "rule"], [_row(row) for row in shown]))
+    print(table(["node", "operator", "runs on", "rule"], [_row(row) for row in built.rows]))
     print(
         f"\nnodes: {counts['npu']} on the NPU, {counts['cpu']} on the CPU, {counts['folded']} "
         f"folded; {size(manifest.memory)} of NPU memory, {manifest.format}, {manifest.sku}"
@@ -86,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(row: object) -> list[object]:
-    return [getattr(row, field) for field in ("node", "op", "where", "rule")]
+def _row(row: ReportRow) -> list[object]:
+    return [row.node, row.op, row.where, row.rule]
 
 
 def _write_report(path: Path, data: bytes) -> None:

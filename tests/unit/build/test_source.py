@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,10 @@ def test_preprocessing_must_fit_the_graph() -> None:
     for shape in ((-1, 3, 17, 16), (-1, 16, 16, 3), (-1, 768), (-1, 1, 16, 16)):
         with pytest.raises(ModelError, match=r"input 'image' expects .* preprocess makes"):
             check_fits(settings, "image", shape)
+
+
+def test_without_onnx_the_user_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for call in (lambda: open_source("m.onnx"), lambda: zoo.make("resnet50")):
+        with pytest.raises(ConfigError, match=r"pip install 'edged\[build\]'"):
+            call()
