@@ -37,33 +37,45 @@ class Limits:
 
 
 class Inflater:
-    """Reads a gzip stream of one member, with no more in memory than two chunks.
+    """Reads a gzip stream, of one member or several, with little more than a chunk in memory.
 
-    Its digest and size are those after decompression; ``limit`` stops a stream that grows for ever.
+    Args:
+        source: the compressed bytes.
+        limit: most decompressed bytes; it stops a stream that grows for ever.
+        what: named in errors.
     """
 
     def __init__(self, source: VerifiedReader, limit: int, what: str) -> None:
         self._source = source
-        self._zlib = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self._zlib = _gzip_member()
+        self._pending = b""
         self._limit = limit
         self._what = what
 
     def read(self, size: int, /) -> bytes:
         """Up to ``size`` decompressed bytes, nothing at the end."""
-        while not self._zlib.eof:
-            data = self._zlib.unconsumed_tail or self._source.read(CHUNK)
+        while True:
+            data = self._pending or self._source.read(CHUNK)
+            if self._zlib.eof:
+                if not data:
+                    return b""
+                self._zlib = _gzip_member()
+            elif not data:
+                raise ModelError(f"cannot unpack {self._what}: the gzip data ends early")
             try:
                 out = self._zlib.decompress(data, size)
             except zlib.error as exc:
                 raise ModelError(f"cannot unpack {self._what}: damaged gzip data ({exc})") from exc
+            self._pending = self._zlib.unused_data or self._zlib.unconsumed_tail
             self._limit -= len(out)
             if self._limit < 0:
                 raise ModelError(f"cannot unpack {self._what}: it decompresses to too many bytes")
             if out:
                 return out
-            if not data and not self._zlib.eof:
-                raise ModelError(f"cannot unpack {self._what}: the gzip data ends early")
-        return b""
+
+
+def _gzip_member() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
 
 class _Hashing:

@@ -46,6 +46,16 @@ def test_a_compressed_layer_is_unpacked_too(tmp_path: Path) -> None:
     assert tree(tmp_path / "model") == FILES
 
 
+def test_a_layer_of_several_gzip_members_is_unpacked_too(tmp_path: Path) -> None:
+    def pack(data: bytes) -> bytes:
+        cut = len(data) // 3
+        return gzip.compress(data[:cut]) + gzip.compress(b"") + gzip.compress(data[cut:])
+
+    image = make_image(tmp_path / "layout", model_tar(), media_type=spec.LAYER_TAR_GZIP, pack=pack)
+    image.unpack_model(tmp_path / "model")
+    assert tree(tmp_path / "model") == FILES
+
+
 def test_several_layers_add_up(tmp_path: Path) -> None:
     one = make_tar([Member("model", type=tarfile.DIRTYPE), Member("model/a", b"1")])
     two = make_tar([Member("model", type=tarfile.DIRTYPE), Member("model/b/c", b"2")])
