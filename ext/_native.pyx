@@ -5,7 +5,7 @@ Nothing is decided here. ``edged.npu.emulator`` hands over programs that ``edged
 and arrays of the ports' shapes; this file only turns them into what ``npu.h`` declares.
 """
 
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 cimport npu
@@ -80,13 +80,13 @@ cdef class Loaded:
     cdef npu.npu *_npu
     cdef npu.pool *_pool
     cdef const npu.bfp_kernels *_chosen
-    cdef int _inputs, _outputs
+    cdef int _inputs, _outputs, _steps
 
     def __cinit__(self, list maps, list chains, list inputs, list outputs, int mantissa, int numerics,
                   int threads, isa):
         cdef npu.npu_specification spec
         self._chosen = _kernels(isa)
-        self._inputs, self._outputs = len(inputs), len(outputs)
+        self._inputs, self._outputs, self._steps = len(inputs), len(outputs), len(chains)
         self._pool = npu.pool_open(threads)
         if self._pool == NULL:
             raise MemoryError(f"cannot start {threads} threads")
@@ -157,6 +157,13 @@ cdef class Loaded:
         with nogil:
             bad = npu.npu_run(self._npu, from_, to)
         return bad
+
+    def times(self):
+        """Returns the nanoseconds of entry, every chain and exit in the last run."""
+        times = np.zeros(self._steps + 2, np.uint64)
+        cdef uint64_t[::1] to = times
+        npu.npu_read_times(self._npu, &to[0])
+        return times
 
     def counters(self):
         """Returns the device's counters by name."""

@@ -73,3 +73,4 @@ cdef extern from "npu/npu.h" nogil:
     void npu_unload(npu *which)
     int npu_run(npu *which, const float *const *inputs, float *const *outputs)
     void npu_read_counters(const npu *which, npu_counters *to)
+    void npu_read_times(const npu *which, uint64_t *to)

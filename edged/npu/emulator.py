@@ -136,6 +136,11 @@ class Device:
         with self._lock:
             return self._loaded.counters() if self._loaded is not None else {}
 
+    def times_us(self) -> list[float]:
+        """Returns the microseconds of entry, every chain and exit in the last item's run."""
+        with self._lock:
+            return [] if self._loaded is None else (self._loaded.times() / 1e3).tolist()
+
     def close(self) -> None:
         """Gives threads and memory back; the device may load again."""
         with self._lock:

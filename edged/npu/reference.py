@@ -92,7 +92,7 @@ def _windows(
 def _mv_mul(x: Array, chain: Convolution, size: tuple[int, int], form: Format) -> Array:
     """A of 1.4, ``[rows, columns, output channels]`` float32."""
     rows, kh, kw, channels = chain.weights.shape
-    total = np.zeros((size[0] * size[1], rows), np.float32)
+    total: Array = np.zeros((size[0] * size[1], rows), np.float32)
     weights = chain.weights.astype(np.float32)
     if chain.expander:  # 1.5: quantised per window
         vectors = _windows(x, size, chain.window, 0).reshape(len(total), -1)

@@ -136,23 +136,20 @@ static inline int vf_over(vf a, int n)
     return count;
 }
 
-/* Float16 values as floats -> elements and scale (NPU.md 1.3). Adding 1.5 * 2^23 rounds to an integer,
- * nearest even: |x / scale| is at most 2^7, so one addition does it exactly. */
-static void block_from_floats(const float *x, int channels, int mantissa, uint8_t zero,
-                              uint8_t *block, float *scale)
+/* NPU.md 1.3. Adding 1.5 * 2^23 rounds to an integer, nearest even: |x / scale| is below 2^8, so one
+ * addition does it exactly. */
+static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t zero,
+                     uint8_t *block, float *scale)
 {
-    uint32_t largest = 0;
-    for (int c = 0; c < channels; c++) {
-        uint32_t bits = bits_of(x[c]) & 0x7fffffff;
-        largest = bits > largest ? bits : largest;
-    }
-    /* The float16's exponent field, subnormals counted as 1. */
-    int exponent = (int)(largest >> 23) - 112;
-    exponent = exponent < 1 ? 1 : exponent;
+    int largest = 0;
+    for (int c = 0; c < channels; c++)
+        largest = (halves[c] & 0x7fff) > largest ? halves[c] & 0x7fff : largest;
+    int exponent = largest >> 10;
+    exponent = exponent < 1 ? 1 : exponent; /* a subnormal counts as 1 */
     int shift = exponent - 15 - (mantissa - 1);
     float inverse = float_of((uint32_t)(127 - shift) << 23), limit = (float)((1 << mantissa) - 1);
     for (int c = 0; c < channels; c++) {
-        float q = x[c] * inverse;
+        float q = from_half(halves[c]) * inverse;
         q = q > limit ? limit : q < -limit ? -limit : q;
         q = (q + 0x1.8p23f) - 0x1.8p23f;
         block[c] = (uint8_t)((int)q + zero);
@@ -208,7 +205,7 @@ const struct bfp_kernels bfp_portable = {
     .name = "portable",
     .multiply = multiply,
     .finish = finish_rows,
-    .quantise = quantise_row,
+    .quantise = quantise,
     .scale = scale_row,
     .add = add_row,
     .activate = activate_row,

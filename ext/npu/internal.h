@@ -81,6 +81,7 @@ struct npu {
     struct scratch *scratch; /* [threads] */
     struct npu_counters counters;
     uint64_t tile_operations; /* of one run */
+    uint64_t *times;          /* nanoseconds: entry, each step, exit */
 };
 
 /* memory.c */

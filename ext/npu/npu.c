@@ -4,6 +4,7 @@
 
 #include <fenv.h>
 #include <string.h>
+#include <time.h>
 
 #include "internal.h"
 
@@ -163,7 +164,9 @@ static int take(struct npu *npu, const struct npu_specification *from)
     npu->steps = calloc((size_t)from->chain_count + 1, sizeof *npu->steps);
     npu->inputs = calloc((size_t)from->input_count, sizeof *npu->inputs);
     npu->outputs = calloc((size_t)from->output_count, sizeof *npu->outputs);
-    if (npu->maps == NULL || npu->steps == NULL || npu->inputs == NULL || npu->outputs == NULL)
+    npu->times = calloc((size_t)from->chain_count + 2, sizeof *npu->times);
+    if (npu->maps == NULL || npu->steps == NULL || npu->inputs == NULL || npu->outputs == NULL ||
+        npu->times == NULL)
         return 0;
     for (int m = 0; m < from->map_count; m++)
         npu->maps[m].map = from->maps[m];
@@ -240,6 +243,7 @@ void npu_unload(struct npu *npu)
     free(npu->steps);
     free(npu->inputs);
     free(npu->outputs);
+    free(npu->times);
     free(npu);
 }
 
@@ -253,17 +257,36 @@ static void run_step(struct npu *npu, const struct step *step)
         npu_run_rows(npu, step);
 }
 
+static uint64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t lap(uint64_t *since)
+{
+    uint64_t now = nanoseconds(), took = now - *since;
+    *since = now;
+    return took;
+}
+
 int npu_run(struct npu *npu, const float *const *inputs, float *const *outputs)
 {
     fenv_t environment;
     fegetenv(&environment);
     fesetenv(FE_DFL_ENV); /* another library may have told this thread to flush subnormals */
     pool_wake(npu->pool);
+    uint64_t since = nanoseconds();
     int bad = npu_enter(npu, inputs);
-    for (int s = 0; bad < 0 && s < npu->step_count; s++)
+    npu->times[0] = lap(&since);
+    for (int s = 0; bad < 0 && s < npu->step_count; s++) {
         run_step(npu, &npu->steps[s]);
+        npu->times[s + 1] = lap(&since);
+    }
     if (bad < 0)
         npu_leave(npu, outputs);
+    npu->times[npu->step_count + 1] = lap(&since);
     pool_rest(npu->pool);
     fesetenv(&environment);
     if (bad < 0) {
@@ -276,6 +299,11 @@ int npu_run(struct npu *npu, const float *const *inputs, float *const *outputs)
         npu->scratch[t].saturated = 0;
     }
     return bad;
+}
+
+void npu_read_times(const struct npu *npu, uint64_t *to)
+{
+    memcpy(to, npu->times, ((size_t)npu->step_count + 2) * sizeof *to);
 }
 
 void npu_read_counters(const struct npu *npu, struct npu_counters *to)

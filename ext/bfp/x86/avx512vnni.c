@@ -94,133 +94,170 @@ static inline int vf_over(vf a, int n)
     return __builtin_popcount(over);
 }
 
-/* The scale of a block whose largest magnitude is that float16 value, and its inverse. */
-static inline void block_scale(float largest, int mantissa, float *inverse, float *scale)
+/* Largest of 8 unsigned 16-bit numbers: the instruction finds the smallest, so of their complements. */
+static inline unsigned largest_of(__m128i v)
 {
-    uint32_t bits;
-    memcpy(&bits, &largest, sizeof bits);
-    /* The float16's exponent field, subnormals counted as 1. */
-    int exponent = (int)(bits >> 23) - 112;
-    exponent = exponent < 1 ? 1 : exponent;
-    int shift = exponent - 15 - (mantissa - 1);
-    uint32_t up = (uint32_t)(127 - shift) << 23, down = (uint32_t)(127 + shift) << 23;
-    memcpy(inverse, &up, sizeof up);
-    memcpy(scale, &down, sizeof down);
+    __m128i complement = _mm_minpos_epu16(_mm_xor_si128(v, _mm_set1_epi16(-1)));
+    return 0xffffu ^ (unsigned)_mm_extract_epi16(complement, 0);
 }
 
-/* Float16 values as floats -> elements and scale (NPU.md 1.3); |x / scale| is below 2^7 + 1 and the
- * conversion to integers rounds to nearest even, so it is exact. */
-static void block_from_floats(const float *x, int channels, int mantissa, uint8_t zero,
-                              uint8_t *block, float *scale)
+static inline unsigned largest_of_16(__m256i v)
 {
-    int vectors = (channels + BFP_LANES - 1) / BFP_LANES, bytes = (int)bfp_block_bytes(channels);
-    vf largest = vf_set(0.0f);
-    for (int i = 0; i < vectors; i++) {
-        __mmask16 lanes = first_lanes(channels - i * BFP_LANES);
-        vf v = _mm512_maskz_loadu_ps(lanes, x + i * BFP_LANES);
-        largest = vf_max(largest, _mm512_abs_ps(v));
-    }
+    return largest_of(_mm_max_epu16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
+}
+
+/* The scale of a block (NPU.md 1.3) whose largest magnitude has these float16 bits; returns its
+ * inverse. */
+static inline float block_scale(unsigned largest, int mantissa, float *scale)
+{
+    int exponent = (int)(largest >> 10);
+    exponent = exponent < 1 ? 1 : exponent; /* a subnormal counts as 1 */
+    int shift = exponent - 15 - (mantissa - 1);
+    uint32_t up = (uint32_t)(127 - shift) << 23, down = (uint32_t)(127 + shift) << 23;
     float inverse;
-    block_scale(_mm512_reduce_max_ps(largest), mantissa, &inverse, scale);
+    memcpy(&inverse, &up, sizeof inverse);
+    memcpy(scale, &down, sizeof down);
+    return inverse;
+}
+
+/* What every element of a block needs to be quantised. */
+struct quantiser {
+    __m512 inverse;
+    __m512i limit, floor, zero;
+};
+
+static inline struct quantiser make_quantiser(int mantissa, uint8_t zero)
+{
     __m512i limit = _mm512_set1_epi32((1 << mantissa) - 1);
-    __m512i floor = _mm512_sub_epi32(_mm512_setzero_si512(), limit);
-    for (int i = 0; i * BFP_LANES < bytes; i++) {
-        __mmask16 lanes = i < vectors ? first_lanes(channels - i * BFP_LANES) : 0;
-        vf v = _mm512_maskz_loadu_ps(lanes, x + i * BFP_LANES);
-        __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v, vf_set(inverse)));
-        q = _mm512_max_epi32(_mm512_min_epi32(q, limit), floor);
-        q = _mm512_add_epi32(q, _mm512_set1_epi32(zero));
-        _mm_storeu_si128((__m128i *)(block + i * BFP_LANES), _mm512_cvtepi32_epi8(q));
+    struct quantiser q = {_mm512_setzero_ps(), limit,
+                          _mm512_sub_epi32(_mm512_setzero_si512(), limit),
+                          _mm512_set1_epi32(zero)};
+    return q;
+}
+
+/* 16 float16 values as floats -> elements. |x / scale| is below 2^7 + 1 and the conversion to integers
+ * rounds to nearest even, so it is exact. */
+static inline void put_elements(uint8_t *block, vf x, const struct quantiser *by)
+{
+    __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(x, by->inverse));
+    q = _mm512_max_epi32(_mm512_min_epi32(q, by->limit), by->floor);
+    _mm_storeu_si128((__m128i *)block, _mm512_cvtepi32_epi8(_mm512_add_epi32(q, by->zero)));
+}
+
+static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t zero,
+                     uint8_t *block, float *scale)
+{
+    const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+    __m512i top = _mm512_setzero_si512();
+    for (int c = 0; c < channels; c += 32) {
+        __mmask32 lanes = channels - c >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << (channels - c)) - 1;
+        __m512i bits = _mm512_maskz_loadu_epi16(lanes, halves + c);
+        top = _mm512_max_epu16(top, _mm512_and_si512(bits, magnitude));
     }
+    unsigned largest = largest_of_16(
+        _mm256_max_epu16(_mm512_castsi512_si256(top), _mm512_extracti64x4_epi64(top, 1)));
+    struct quantiser by = make_quantiser(mantissa, zero);
+    by.inverse = vf_set(block_scale(largest, mantissa, scale));
+    int c = 0, bytes = (int)bfp_block_bytes(channels);
+    for (; c + BFP_LANES <= channels; c += BFP_LANES)
+        put_elements(block + c, vf_half(halves + c), &by);
+    for (; c < bytes; c += BFP_LANES)
+        put_elements(block + c, vf_half_n(halves + c, channels > c ? channels - c : 0), &by);
 }
 
 #include "../rows.inc"
 
-/* End of a chain for a whole block of 128 rows, in registers: the common case of `finish_rows`.
+/* End of a chain for 128 or 64 rows, in registers: the common cases of `finish_rows`.
  *
  * A value that float16 cannot hold becomes infinite in the conversion and shows as the largest; such a
  * pixel is left to finish_rows, which saturates and counts. */
 
-#define EACH_VECTOR(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+enum { HALF_INFINITE = 0x7c00 };
+
+#define ROWS_64(M) M(0) M(1) M(2) M(3)
+#define ROWS_128(M) ROWS_64(M) M(4) M(5) M(6) M(7)
 
 #define LOAD_BIAS(v) const __m512 bias##v = _mm512_loadu_ps(to->bias + 16 * v);
 #define ADD_BIAS(v) __m512 t##v = _mm512_add_ps(_mm512_loadu_ps(sum + 16 * v), bias##v);
 #define ADD_RESIDUAL(v) t##v = _mm512_add_ps(t##v, vf_half(residual + 16 * v));
 #define CLIP_LOW(v) t##v = _mm512_max_ps(t##v, _mm512_setzero_ps());
 #define CLIP_HIGH(v) t##v = _mm512_min_ps(t##v, _mm512_set1_ps(6.0f));
-#define ROUND(v) t##v = vf_round_half(t##v);
-#define PLUS_ZERO(v) t##v = _mm512_add_ps(t##v, _mm512_setzero_ps());
-#define PUT(v) vf_put(halves + 16 * v, t##v);
-#define QUANTISE(v)                                                                                \
+#define TO_HALF(v) __m256i h##v = to_half_bits(t##v);
+#define NO_NEGATIVE_ZERO(v)                                                                        \
+    h##v = _mm256_maskz_mov_epi16(_mm256_test_epi16_mask(h##v, magnitude), h##v);
+#define LARGEST(v) top = _mm256_max_epu16(top, _mm256_and_si256(h##v, magnitude));
+#define PUT(v) _mm256_storeu_si256((__m256i *)(halves + 16 * v), h##v);
+#define QUANTISE(v) put_elements(block + 16 * v, _mm512_cvtph_ps(h##v), &by);
+
+#define DEFINE_FINISH(ROWS)                                                                        \
+    static uint64_t finish_##ROWS(int pixels, const float *sums, size_t sums_stride,               \
+                                  const struct bfp_finish *to)                                     \
     {                                                                                              \
-        __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(t##v, inverse));                              \
-        q = _mm512_max_epi32(_mm512_min_epi32(q, limit), floor);                                   \
-        _mm_storeu_si128((__m128i *)(block + 16 * v),                                              \
-                         _mm512_cvtepi32_epi8(_mm512_add_epi32(q, zero)));                         \
+        const __m256i magnitude = _mm256_set1_epi16(0x7fff);                                       \
+        struct quantiser by = make_quantiser(to->mantissa, to->zero);                              \
+        uint64_t over = 0;                                                                         \
+        ROWS_##ROWS(LOAD_BIAS)                                                                     \
+        for (int p = 0; p < pixels; p++) {                                                         \
+            const float *sum = sums + (size_t)p * sums_stride;                                     \
+            ROWS_##ROWS(ADD_BIAS)                                                                  \
+            if (to->residual != NULL) {                                                            \
+                const uint16_t *residual = to->residual + (size_t)p * to->residual_stride;         \
+                ROWS_##ROWS(ADD_RESIDUAL)                                                          \
+            }                                                                                      \
+            if (to->activation != BFP_NONE) {                                                      \
+                ROWS_##ROWS(CLIP_LOW)                                                              \
+            }                                                                                      \
+            if (to->activation == BFP_RELU6) {                                                     \
+                ROWS_##ROWS(CLIP_HIGH)                                                             \
+            }                                                                                      \
+            ROWS_##ROWS(TO_HALF)                                                                   \
+            if (to->activation == BFP_NONE) {                                                      \
+                ROWS_##ROWS(NO_NEGATIVE_ZERO)                                                      \
+            }                                                                                      \
+            __m256i top = _mm256_setzero_si256();                                                  \
+            ROWS_##ROWS(LARGEST)                                                                   \
+            unsigned largest = largest_of_16(top);                                                 \
+            if (largest >= HALF_INFINITE) {                                                        \
+                over += finish_pixel(p, ROWS, sum, to);                                            \
+                continue;                                                                          \
+            }                                                                                      \
+            if (to->halves != NULL) {                                                              \
+                uint16_t *halves = to->halves + (size_t)p * to->halves_stride;                     \
+                ROWS_##ROWS(PUT)                                                                   \
+            }                                                                                      \
+            if (to->block != NULL) {                                                               \
+                uint8_t *block = to->block + (size_t)p * to->block_stride;                         \
+                float *scale = to->scale + (size_t)p * to->scale_stride;                           \
+                by.inverse = vf_set(block_scale(largest, to->mantissa, scale));                    \
+                ROWS_##ROWS(QUANTISE)                                                              \
+            }                                                                                      \
+        }                                                                                          \
+        return over;                                                                               \
     }
 
-static inline __m512 larger_of(__m512 a, __m512 b)
+/* One pixel of many, by finish_rows. */
+static uint64_t finish_pixel(int pixel, int rows, const float *sum, const struct bfp_finish *to)
 {
-    return _mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b));
+    struct bfp_finish one = *to;
+    size_t p = (size_t)pixel;
+    one.residual = to->residual != NULL ? to->residual + p * to->residual_stride : NULL;
+    one.halves = to->halves != NULL ? to->halves + p * to->halves_stride : NULL;
+    one.block = to->block != NULL ? to->block + p * to->block_stride : NULL;
+    one.scale = to->block != NULL ? to->scale + p * to->scale_stride : NULL;
+    return finish_rows(1, rows, sum, 0, &one);
 }
 
-static uint64_t finish_block(int pixels, const float *sums, size_t sums_stride,
-                             const struct bfp_finish *to)
-{
-    const __m512i limit = _mm512_set1_epi32((1 << to->mantissa) - 1);
-    const __m512i floor = _mm512_sub_epi32(_mm512_setzero_si512(), limit);
-    const __m512i zero = _mm512_set1_epi32(to->zero);
-    uint64_t over = 0;
-    EACH_VECTOR(LOAD_BIAS)
-    for (int p = 0; p < pixels; p++) {
-        const float *sum = sums + (size_t)p * sums_stride;
-        EACH_VECTOR(ADD_BIAS)
-        if (to->residual != NULL) {
-            const uint16_t *residual = to->residual + (size_t)p * to->residual_stride;
-            EACH_VECTOR(ADD_RESIDUAL)
-        }
-        if (to->activation != BFP_NONE) {
-            EACH_VECTOR(CLIP_LOW)
-        }
-        if (to->activation == BFP_RELU6) {
-            EACH_VECTOR(CLIP_HIGH)
-        }
-        EACH_VECTOR(ROUND)
-        if (to->activation == BFP_NONE) {
-            EACH_VECTOR(PLUS_ZERO) /* -0, also what a tiny negative number rounds to */
-        }
-        __m512 top4 = _mm512_max_ps(larger_of(t0, t1), larger_of(t2, t3));
-        __m512 top = _mm512_max_ps(top4, _mm512_max_ps(larger_of(t4, t5), larger_of(t6, t7)));
-        float largest = _mm512_reduce_max_ps(top);
-        if (largest > HALF_MAX) {
-            struct bfp_finish one = *to;
-            one.residual += to->residual != NULL ? (size_t)p * to->residual_stride : 0;
-            one.halves += to->halves != NULL ? (size_t)p * to->halves_stride : 0;
-            one.block += to->block != NULL ? (size_t)p * to->block_stride : 0;
-            one.scale += to->block != NULL ? (size_t)p * to->scale_stride : 0;
-            over += finish_rows(1, BFP_BLOCK, sum, sums_stride, &one);
-            continue;
-        }
-        if (to->halves != NULL) {
-            uint16_t *halves = to->halves + (size_t)p * to->halves_stride;
-            EACH_VECTOR(PUT)
-        }
-        if (to->block != NULL) {
-            uint8_t *block = to->block + (size_t)p * to->block_stride;
-            float up;
-            block_scale(largest, to->mantissa, &up, to->scale + (size_t)p * to->scale_stride);
-            const __m512 inverse = _mm512_set1_ps(up);
-            EACH_VECTOR(QUANTISE)
-        }
-    }
-    return over;
-}
+DEFINE_FINISH(64)
+DEFINE_FINISH(128)
 
 static uint64_t finish(int pixels, int rows, const float *sums, size_t sums_stride,
                        const struct bfp_finish *to)
 {
-    return rows == BFP_BLOCK ? finish_block(pixels, sums, sums_stride, to)
-                             : finish_rows(pixels, rows, sums, sums_stride, to);
+    if (rows == 128)
+        return finish_128(pixels, sums, sums_stride, to);
+    if (rows == 64)
+        return finish_64(pixels, sums, sums_stride, to);
+    return finish_rows(pixels, rows, sums, sums_stride, to);
 }
 
 /* The dot products of one tile, for up to 6 pixels and NV vectors of 16 rows.
@@ -363,7 +400,7 @@ const struct bfp_kernels bfp_avx512vnni = {
     .name = "avx512vnni",
     .multiply = multiply,
     .finish = finish,
-    .quantise = quantise_row,
+    .quantise = quantise,
     .scale = scale_row,
     .add = add_row,
     .activate = activate_row,
