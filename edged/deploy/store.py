@@ -106,16 +106,27 @@ class Store:
     def unpack(self, image: Image, reference: str) -> Slot:
         """Returns the slot with the image's model unpacked in it.
 
+        What an earlier deployment unpacked is replaced: it may be why there is another one.
+
         Raises:
             ModelError: the image asks for something that is not allowed.
             VerifyError: a blob was damaged on the disk.
             StoreError: the disk failed.
         """
         folder = self._models / image.digest.hex
-        if folder.exists() and not self._is_kept(str(image.digest)):
-            shutil.rmtree(folder)  # left by a deployment that failed
-        if not folder.exists():
-            image.unpack_model(folder)
+        fresh, stale = folder.with_suffix(".fresh"), folder.with_suffix(".stale")
+        try:
+            for left in (fresh, stale):  # by a crash
+                if left.exists():
+                    shutil.rmtree(left)
+            image.unpack_model(fresh)
+            if folder.exists():
+                folder.rename(stale)
+            atomic.move_folder(fresh, folder)
+            if stale.exists():
+                shutil.rmtree(stale)
+        except OSError as exc:
+            raise StoreError(f"cannot unpack {image.digest} in {self._models}: {exc}") from exc
         return Slot(str(image.digest), reference, folder)
 
     # -- the pointer
@@ -197,9 +208,6 @@ class Store:
             image = load_image(layout, Descriptor(MANIFEST, digest, size))
             names.update(blob.digest.hex for blob in image.blobs())
         return names
-
-    def _is_kept(self, digest: str) -> bool:
-        return any(s is not None and s.digest == digest for s in (self.current, self.previous))
 
 
 def _is_present(layout: LayoutFolder, blob: Descriptor) -> bool:

@@ -5,6 +5,8 @@ Invariants:
   link is gone.
 - ``on_lost`` runs before the questions under way fail, so that whoever hears of a failed question
   already finds the model out of service.
+- A question that the worker has not read to its end fails with ``NotBegunError``. The kernel says
+  so: a Unix socket that is closed with unread data resets its other end, else it just ends it.
 - The worker is not trusted: a frame that nobody asked for, or that breaks a limit, ends the link.
 """
 
@@ -25,6 +27,7 @@ from edged.messages.link import (
     parse_header,
     parse_meta,
 )
+from edged.rpc.front import NotBegunError
 
 ANSWERS = {
     Kind.ACTIVATE: Kind.ACTIVE,
@@ -112,7 +115,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends every question under way."""
-        self._fail(f"the worker's link broke: {exc}" if exc else "the worker ended")
+        unread = isinstance(exc, ConnectionResetError | BrokenPipeError)
+        why = f"the worker's link broke: {exc}" if exc and not unread else "the worker ended"
+        self._fail(why, unread=unread)
 
     def _next_frame(self) -> Frame | None:
         received = self._received
@@ -147,7 +152,7 @@ class Connection(asyncio.Protocol):
         else:
             raise ProtocolError(f"cannot use {frame.kind.name}: nobody asked for id {frame.id}")
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, *, unread: bool = False) -> None:
         if self.lost is not None:
             return
         self.lost = why
@@ -157,7 +162,7 @@ class Connection(asyncio.Protocol):
             self.hello.exception()  # it is no fault that nobody may be waiting for it
         for _, answer in self._asked.values():
             if not answer.done():
-                answer.set_exception(DeviceError(why))
+                answer.set_exception(NotBegunError(why) if unread else DeviceError(why))
         self._asked.clear()
 
 

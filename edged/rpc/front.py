@@ -2,8 +2,8 @@
 
 Invariants:
 - One request at a time is with the backend, first come first served.
-- A request that was with the backend is never given to another: if the backend dies, it is answered
-  INTERNAL, because it may be what killed it.
+- A request that the backend may have begun is never given to another: if the backend dies, it is
+  answered INTERNAL, because it may be what killed it.
 - At most ``Limits.requests`` and ``Limits.bytes`` wait; the next one is refused at once.
 - Expired and cancelled requests never reach the backend. A caller that goes away while its request
   is with the backend does not free the NPU: the backend's answer does.
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edged.errors import DeviceError, RequestError
+
+HANG_UP = 0.05  # seconds, see _count_gone
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ class Answer:
     parked_us: int
 
 
+class NotBegunError(DeviceError):
+    """The backend is gone, and never had the whole request: it may be given to another."""
+
+
 class Backend(Protocol):
     """What runs requests: a model's process on the NPU."""
 
@@ -97,7 +103,10 @@ class Backend(Protocol):
     def predict(
         self, body: bytes, remaining_us: int | None, options: Options
     ) -> asyncio.Future[Reply]:
-        """Runs one request; the future fails with ``RequestError`` or ``DeviceError``."""
+        """Runs one request; the future fails with ``RequestError`` or ``DeviceError``.
+
+        With ``NotBegunError`` the request stays first in line.
+        """
 
 
 @dataclass
@@ -140,7 +149,7 @@ class Front:
         self._limits = limits or Limits()
         self._clock = clock
         self._backend: Backend | None = None
-        self._refusal: RequestError | None = RequestError("UNAVAILABLE", "edged is starting")
+        self._closed: RequestError | None = RequestError("UNAVAILABLE", "edged is starting")
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._running: asyncio.Future[Reply] | None = None
@@ -198,8 +207,10 @@ class Front:
     def _refuse(self, size: int) -> None:
         """Raises if a request of ``size`` bytes may not join the queue."""
         limits = self._limits
-        refusal = self._refusal
-        if len(self._queue) >= limits.requests:
+        refusal = self._closed
+        if self._stopping:
+            refusal = RequestError("UNAVAILABLE", "edged is stopping")
+        elif len(self._queue) >= limits.requests:
             refusal = RequestError(
                 "RESOURCE_EXHAUSTED",
                 f"{len(self._queue)} requests wait already, limit {limits.requests}; send fewer at "
@@ -222,7 +233,8 @@ class Front:
             self._count_gone(request)
 
     def _count_gone(self, request: _Waiting) -> None:
-        if request.deadline is not None and self._clock() >= request.deadline:
+        # A caller whose time is up hangs up, and its clock is ahead of ours by the way to us.
+        if request.deadline is not None and self._clock() >= request.deadline - HANG_UP:
             self.counts.expired += 1
         else:
             self.counts.cancelled += 1
@@ -231,8 +243,7 @@ class Front:
 
     def open(self, backend: Backend) -> None:
         """Lets requests through to ``backend``, those that waited first."""
-        self._backend = backend
-        self._refusal = self._stopped_refusal()
+        self._backend, self._closed = backend, None
         self._parked_total = self._parked(self._clock())
         self._parked_since = None
         self._forget_missing()
@@ -245,8 +256,7 @@ class Front:
             missing: says why there is no model, if there is none to wait for; then a request waits
                 at most ``Limits.without_model``.
         """
-        self._backend = None
-        self._refusal = self._stopped_refusal()
+        self._backend = self._closed = None
         if self._parked_since is None:
             self._parked_since = self._clock()
         if missing is None:
@@ -260,22 +270,17 @@ class Front:
     def close(self, refusal: RequestError) -> None:
         """Refuses requests from now on, those that wait too; one that is running goes on."""
         self.park()
-        self._refusal = refusal
+        self._closed = refusal
         while self._queue:
-            self._end(self._take(), RequestError(refusal.code, str(refusal)))
-            self.counts.refused += 1
+            self._turn_away(self._take(), refusal)
 
     def shut(self) -> None:
         """Refuses new requests for good; those accepted are still served."""
         self._stopping = True
-        self._refusal = self._stopped_refusal()
 
     async def drained(self) -> None:
         """Returns when no request is with the backend."""
         await self._idle.wait()
-
-    def _stopped_refusal(self) -> RequestError | None:
-        return RequestError("UNAVAILABLE", "edged is stopping") if self._stopping else None
 
     def _parked(self, now: float) -> float:
         """Returns for how long requests have been held in all, until ``now``."""
@@ -311,7 +316,9 @@ class Front:
         self._running = None
         self._idle.set()
         error = done.exception()
-        if error is None:
+        if isinstance(error, NotBegunError):
+            self._put_back(request)
+        elif error is None:
             self.counts.answered += 1
             answer = Answer(done.result(), request.digest, request.queued_us, request.parked_us)
             if not request.answer.done():
@@ -320,6 +327,20 @@ class Front:
             self.counts.failed += 1
             self._end(request, _seen_by_caller(error))
         self._next()
+
+    def _put_back(self, request: _Waiting) -> None:
+        """Makes a request the first in line again; nobody else has been given one since."""
+        if self._closed is not None:
+            self._turn_away(request, self._closed)
+        elif not request.answer.done():
+            self._queue.appendleft(request)
+            self._queued_bytes += len(request.body)
+            if self._missing is not None:
+                self._watch_first()
+
+    def _turn_away(self, request: _Waiting, refusal: RequestError) -> None:
+        self.counts.refused += 1
+        self._end(request, RequestError(refusal.code, str(refusal)))
 
     def _end(self, request: _Waiting, error: RequestError) -> None:
         if not request.answer.done():

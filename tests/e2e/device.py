@@ -1,0 +1,241 @@
+"""A device for tests: folders, the daemon's real process, and callers of it.
+
+Nothing is polled: the daemon says when it is ready as it says to systemd, and processes are waited
+for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from edged import messages
+from edged.client import OPTIONS, Client
+from edged.errors import RequestError
+from edged.messages.calls import request_error
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT = 60.0  # seconds; machines that run this are small and shared
+CALL_LIMIT = 60.0
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+CONTROL = "/edged.control.v1.Control"
+
+
+class Device:
+    """One device.
+
+    Args:
+        folder: with a short path, for the sockets.
+        module: what runs the daemon: ``edged`` or ``tests.fakes.daemon``.
+    """
+
+    def __init__(self, folder: Path, module: str) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.run = folder / "run"
+        self.notes = folder / "notes"
+        self.log = folder / "log"
+        self._module = module
+        self.daemon: subprocess.Popen[bytes] | None = None
+        self.status_texts: list[str] = []
+
+    # -- the daemon
+
+    def start(self, *flags: str) -> None:
+        """Starts the daemon and returns when it says READY."""
+        path = str(self.folder / "notify")
+        Path(path).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+            notices.bind(path)
+            self.daemon = self.spawn(*flags, notify=path)
+            self._wait_ready(self.daemon, notices)
+
+    def spawn(self, *flags: str, notify: str = "") -> subprocess.Popen[bytes]:
+        """Starts a daemon on the device's folders."""
+        verb = ["run"] if self._module == "edged" else []
+        folders = ["--state-dir", str(self.state), "--run-dir", str(self.run)]
+        environ = {**os.environ, "EDGED_TEST_NOTES": str(self.notes)}
+        if notify:
+            environ["NOTIFY_SOCKET"] = notify
+        if "--listen" not in flags:
+            flags = (*flags, "--listen", "127.0.0.1:0")
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", self._module, *verb, *folders, *flags],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environ,
+                start_new_session=True,
+            )
+
+    def _wait_ready(self, daemon: subprocess.Popen[bytes], notices: socket.socket) -> None:
+        deadline = time.monotonic() + START_LIMIT
+        process = os.pidfd_open(daemon.pid)
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(notices, selectors.EVENT_READ)
+                selector.register(process, selectors.EVENT_READ)
+                while (left := deadline - time.monotonic()) > 0:
+                    ready = {key.fileobj for key, _ in selector.select(left)}
+                    if notices in ready and b"READY=1" in notices.recv(4096).split(b"\n"):
+                        return
+                    if process in ready:
+                        break
+        finally:
+            os.close(process)
+        raise AssertionError(f"the daemon did not become ready; its log:\n{self.log_text()}")
+
+    def send(self, number: int) -> None:
+        """Sends a signal to the daemon."""
+        assert self.daemon is not None
+        self.daemon.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stops the daemon; returns its exit status."""
+        self.send(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Returns the daemon's exit status when it has ended."""
+        assert self.daemon is not None
+        status = self.daemon.wait(START_LIMIT)
+        self.daemon = None
+        return status
+
+    def close(self) -> None:
+        """Ends whatever is left."""
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait()
+
+    def log_text(self) -> str:
+        """Returns the daemons' output."""
+        return self.log.read_text(errors="replace")
+
+    # -- callers
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the daemon says about itself in its run folder."""
+        facts: dict[str, Any] = json.loads((self.run / "daemon.json").read_bytes())
+        return facts
+
+    @property
+    def address(self) -> str:
+        """The TCP address it listens on."""
+        return str(self.facts["listen"][0])
+
+    @contextlib.contextmanager
+    def channel(self, target: str = "") -> Iterator[grpc.Channel]:
+        """A plain gRPC channel to the data edge, or to ``target``."""
+        channel = grpc.insecure_channel(target or self.address, options=OPTIONS)
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+    def client(self) -> Client:
+        """A client of the data edge."""
+        return Client(f"unix:{self.run}/grpc.sock")
+
+    def predict(self, body: bytes, timeout: float = CALL_LIMIT) -> bytes:
+        """Sends bytes as they are and returns the answer's.
+
+        Raises:
+            RequestError: the daemon's answer is an error.
+        """
+        with self.channel() as channel:
+            return call(channel, body, timeout)
+
+    def ran(self) -> list[bytes]:
+        """Returns the requests that the fake worker was given, in order."""
+        return self.notes.read_bytes().splitlines() if self.notes.exists() else []
+
+    # -- operators
+
+    def deploy(self, reference: str) -> list[messages.DeployEvent]:
+        """Deploys and returns all events; the last has the outcome."""
+        with self.channel(f"unix:{self.run}/control.sock") as channel:
+            deploy = channel.unary_stream(
+                f"{CONTROL}/Deploy",
+                messages.DeployRequest.SerializeToString,
+                messages.DeployEvent.FromString,
+            )
+            try:
+                request = messages.DeployRequest(reference=reference)
+                return list(deploy(request, timeout=CALL_LIMIT))
+            except grpc.RpcError as exc:
+                raise request_error(exc, "control", "no daemon") from exc
+
+    def undeploy(self) -> str:
+        """Undeploys and returns the digest that was in service."""
+        with self.channel(f"unix:{self.run}/control.sock") as channel:
+            undeploy = channel.unary_unary(
+                f"{CONTROL}/Undeploy",
+                messages.UndeployRequest.SerializeToString,
+                messages.UndeployReply.FromString,
+            )
+            return str(undeploy(messages.UndeployRequest(), timeout=CALL_LIMIT).digest)
+
+    def status(self) -> messages.StatusReply:
+        """Returns the daemon's status."""
+        with self.channel(f"unix:{self.run}/control.sock") as channel:
+            status = channel.unary_unary(
+                f"{CONTROL}/Status",
+                messages.StatusRequest.SerializeToString,
+                messages.StatusReply.FromString,
+            )
+            reply: messages.StatusReply = status(messages.StatusRequest(), timeout=CALL_LIMIT)
+            return reply
+
+    def edged(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs the ``edged`` command as an operator of this device."""
+        return subprocess.run(
+            [sys.executable, "-m", "edged", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "EDGED_RUN_DIR": str(self.run)},
+            capture_output=True,
+            text=True,
+            timeout=CALL_LIMIT,
+            check=False,
+        )
+
+
+def call(channel: grpc.Channel, body: bytes, timeout: float = CALL_LIMIT) -> bytes:
+    """Sends bytes as they are over an open channel."""
+    try:
+        return raw(channel)(body, timeout=timeout)
+    except grpc.RpcError as exc:
+        raise request_error(exc, "device", "no daemon") from exc
+
+
+def raw(channel: grpc.Channel, method: str = PREDICT) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
+    """Returns a method that takes and gives bytes."""
+    return channel.unary_unary(method, _same, _same)
+
+
+def _same(data: bytes) -> bytes:
+    return data
+
+
+def refusal(device: Device, body: bytes, timeout: float = CALL_LIMIT) -> RequestError:
+    """Returns the error that a request is answered with."""
+    try:
+        answer = device.predict(body, timeout)
+    except RequestError as exc:
+        return exc
+    raise AssertionError(f"expected an error, got {answer[:100]!r}")

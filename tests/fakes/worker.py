@@ -1,0 +1,152 @@
+"""A worker without a model: does what its model's folder and the requests' bytes tell it to.
+
+The folder's ``behaviour.json`` may have ``hello`` (``exit``, ``refuse``, ``hang``, ``garbage``),
+``activate``, ``leave``, ``probe`` (``refuse``, ``hang``, ``exit``, and ``fail`` of a probe) and
+``name``, which begins each answer. A request's body is a command:
+
+==================  =================================================================
+``die``             the process kills itself
+``wait PATH``       answers once a test has opened the named pipe
+``refuse CODE T``   answers with that error
+``garbage``         answers with bytes that are no frame
+``size N``          answers with N bytes
+``work US ...``     answers after so many microseconds, and says how many they were
+anything else       is answered with ``NAME:`` and itself
+==================  =================================================================
+
+Each request is noted in ``EDGED_TEST_NOTES`` before it is answered, so that a test can see what
+ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edged.messages.link import HEADER, Frame, Kind, encode, parse_header, parse_meta
+
+
+class Worker:
+    """Answers frames on a blocking socket."""
+
+    def __init__(self, end: socket.socket, folder: Path) -> None:
+        self._end = end
+        self._behaviour: dict[str, Any] = json.loads((folder / "behaviour.json").read_bytes())
+        self._name = str(self._behaviour.get("name", "model"))
+        self._active = False
+
+    def run(self) -> int:
+        """Serves until the daemon goes away or says STOP."""
+        hello = self._behaviour.get("hello")
+        if hello == "exit":
+            return 3
+        if hello == "hang":
+            signal.pause()
+        if hello == "garbage":
+            self._end.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            signal.pause()
+        if hello == "refuse":
+            self._send(Frame(Kind.ERROR, 0, {"code": "FAILED_PRECONDITION", "message": "cannot x"}))
+            return 1
+        facts = {"name": self._name, "version": "1", "pid": os.getpid(), "isa": "portable"}
+        self._send(Frame(Kind.HELLO, 0, {**facts, "format": "ms-fp13", "sku": "bw-cnn-a10"}))
+        while (question := self._receive()) is not None and question.kind is not Kind.STOP:
+            self._answer(question)
+        return 0
+
+    def _answer(self, question: Frame) -> None:
+        if question.kind is Kind.PREDICT:
+            return self._predict(question)
+        name = question.kind.name.lower()
+        what = self._behaviour.get(name)
+        if what == "hang":
+            signal.pause()
+        if what == "exit":
+            os._exit(4)
+        if what == "refuse":
+            error = {"code": "INTERNAL", "message": f"cannot {name}"}
+            return self._send(Frame(Kind.ERROR, question.id, error))
+        self._active = {Kind.ACTIVATE: True, Kind.LEAVE: False}.get(question.kind, self._active)
+        answers = {Kind.ACTIVATE: Kind.ACTIVE, Kind.LEAVE: Kind.LEFT, Kind.PROBE: Kind.PROBED}
+        probed = {"ok": what != "fail", "reason": "npu output differs" if what == "fail" else ""}
+        meta = probed if question.kind is Kind.PROBE else {}
+        return self._send(Frame(answers[question.kind], question.id, meta))
+
+    def _predict(self, question: Frame) -> None:
+        note(question.body)
+        assert self._active, "asked off the NPU"
+        command, _, rest = question.body.decode("latin-1").partition(" ")
+        body = self._name.encode() + b":" + question.body
+        if command == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif command == "garbage":
+            return self._end.sendall(b"x" * HEADER.size)
+        elif command == "refuse":
+            code, _, text = rest.partition(" ")
+            return self._send(Frame(Kind.ERROR, question.id, {"code": code, "message": text}))
+        elif command == "wait":
+            Path(rest).open("rb").close()  # opens when the test opens its other end
+        elif command == "size":
+            body = b"x" * int(rest)
+        elif command == "work":
+            return self._work(question, int(rest.partition(" ")[0]))
+        top = {"index": 1, "label": "dent", "score": 0.75}
+        meta = {"times_us": {"npu": 1234, "onnx": 5}, "top": [top] * question.meta.get("top", 1)}
+        return self._send(Frame(Kind.RESULT, question.id, meta, body))
+
+    def _work(self, question: Frame, microseconds: int) -> None:
+        began = time.perf_counter_ns()
+        time.sleep(microseconds / 1e6)
+        took = (time.perf_counter_ns() - began) // 1000
+        self._send(Frame(Kind.RESULT, question.id, {"times_us": {"work": took}}, b"done"))
+
+    def _send(self, frame: Frame) -> None:
+        head, body = encode(frame)
+        self._end.sendall(head + body)
+
+    def _receive(self) -> Frame | None:
+        header = self._read(HEADER.size)
+        if not header:
+            return None
+        kind, frame_id, meta_length, body_length = parse_header(header)
+        meta = parse_meta(self._read(meta_length))
+        return Frame(kind, frame_id, meta, self._read(body_length))
+
+    def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            part = self._end.recv(min(size - len(data), 1 << 20))
+            if not part:
+                return b""
+            data += part
+        return bytes(data)
+
+
+def note(body: bytes) -> None:
+    """Notes a request, whole, for the test to read."""
+    path = os.environ.get("EDGED_TEST_NOTES")
+    if path:
+        with Path(path).open("ab") as notes:
+            notes.write(body[:200] + b"\n")
+
+
+def main() -> int:
+    """Runs the worker."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--threads")
+    parser.add_argument("--isa")
+    given = parser.parse_args()
+    return Worker(socket.socket(fileno=given.fd), given.model).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
