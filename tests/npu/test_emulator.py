@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,14 +20,14 @@ from tests.npu.graphs import programs
 ISAS = _native.available()
 
 
-def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+def same_bits(one: dict[str, npt.NDArray[Any]], other: dict[str, npt.NDArray[Any]]) -> bool:
     """Whether both hold the same names, shapes and float32 bits."""
     return one.keys() == other.keys() and all(
         one[n].shape == other[n].shape and one[n].tobytes() == other[n].tobytes() for n in one
     )
 
 
-def inputs_for(program: npu.Program, seed: int, spread: float = 2.0) -> np.ndarray:
+def inputs_for(program: npu.Program, seed: int, spread: float = 2.0) -> npt.NDArray[Any]:
     """Returns two items, one of them with many zeros and subnormals."""
     random = np.random.default_rng(seed)
     shape = (2, *program.inputs[0].shape[1:])

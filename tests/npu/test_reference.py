@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edged import npu
@@ -12,7 +15,7 @@ from edged.npu.listing import port
 from edged.npu.reference import quantise, run, to_half
 
 
-def block(*values: float) -> np.ndarray:
+def block(*values: float) -> npt.NDArray[Any]:
     """Returns a native vector that begins with the values."""
     x = np.zeros(128, np.float16)
     x[: len(values)] = values
@@ -46,7 +49,7 @@ def test_the_end_of_a_chain_saturates_counts_and_has_no_negative_zero() -> None:
     assert not np.signbit(halves[3])
 
 
-def _one(chain: Chain, source: Tensor, target: Tensor, x: np.ndarray) -> np.ndarray:
+def _one(chain: Chain, source: Tensor, target: Tensor, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     tensors = (source, target)
     inputs, outputs = (port("x", 0, "NCHW", tensors),), (port("y", 1, "NCHW", tensors),)
     program = npu.Program("ms-fp13", "bw-cnn-a10", tensors, inputs, outputs, (chain,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from edged.compiler.geometry import axis_pads, conv_axis, within
 from edged.compiler.graph import Array, Node
@@ -40,7 +41,7 @@ def gemm(scope: Scope, node: Node) -> tuple[Step, View]:
     if not node.attributes.get("transB", 0):
         matrix = matrix.T
     rows = matrix.shape[0]
-    bias = np.zeros(rows)
+    bias: npt.NDArray[np.float64] = np.zeros(rows)
     if len(node.inputs) > 2 and node.inputs[2]:
         found = scope.doubles(node.inputs[2])
         if found.size not in {1, rows}:

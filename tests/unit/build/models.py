@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 CLASSES = ["bent", "cracked", "fine", "stained"]
@@ -16,7 +17,7 @@ def model(
     nodes: Sequence[NodeProto],
     inputs: dict[str, Sequence[int | str]],
     outputs: Sequence[str],
-    constants: dict[str, np.ndarray],
+    constants: Mapping[str, npt.NDArray[Any]],
 ) -> ModelProto:
     """A model; its outputs' shapes are left to inference."""
     graph = helper.make_graph(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -35,7 +36,7 @@ def built() -> Built:
     )
 
 
-def npz(data: bytes) -> dict[str, np.ndarray]:
+def npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
     with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
         return dict(loaded)
 

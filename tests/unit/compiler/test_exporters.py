@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from edged import compiler
+from tests.conftest import ONNXRUNTIME
 from tests.unit.compiler.graphs import MODELS, feeds_for, relative_error, run_onnx, run_partition
 
 EXPORTED = sorted(MODELS.glob("*.onnx"))
@@ -18,6 +19,8 @@ EXPORTED = sorted(MODELS.glob("*.onnx"))
 def test_all_parts_together_answer_as_the_exported_model(
     path: Path, classifier: Literal["cpu", "npu"]
 ) -> None:
+    if "dense" in path.stem and ONNXRUNTIME < (1, 29):
+        pytest.skip("this onnxruntime counts the overhang of an average pool's ceil_mode")
     parts = compiler.partition(path, classifier=classifier)
     feeds = feeds_for(parts.inputs, seed=3)
     expected = run_onnx(path, feeds)

@@ -283,7 +283,7 @@ def test_a_view_of_the_input_is_made_on_the_cpu_so_that_it_stays_float32() -> No
         constants=W,
         outputs=["c", "s"],
     )
-    feeds = {"x": np.full((1, 8, 8, 3), 1 / 3, np.float32)}
+    feeds: dict[str, Array] = {"x": np.full((1, 8, 8, 3), 1 / 3, np.float32)}
 
     parts = check(made, feeds)
 

@@ -13,6 +13,7 @@ from edged import compiler
 from edged.errors import ModelError
 from edged.npu import reference
 from edged.npu.chains import AveragePool, Convolution, Copy, MaxPool, Window
+from tests.conftest import ONNXRUNTIME
 from tests.unit.compiler.graphs import (
     check_program,
     feeds_for,
@@ -454,6 +455,8 @@ def test_pools_of_any_window(op: str, attributes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("pads", [[1, 1, 1, 1], [0, 1, 2, 0]])
 @pytest.mark.parametrize("ceil", [0, 1])
 def test_average_pools_may_count_their_padding(pads: list[int], ceil: int) -> None:
+    if ceil and ONNXRUNTIME < (1, 29):
+        pytest.skip("this onnxruntime counts the overhang of ceil_mode")
     made = model(
         [
             node(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 CLASSES = ("ok", "scratch", "dent", "stain", "crack")
 
 
-def pixels(picture: bytes) -> np.ndarray:
+def pixels(picture: bytes) -> npt.NDArray[Any]:
     return np.asarray(Image.open(io.BytesIO(picture)), np.float32)
 
 

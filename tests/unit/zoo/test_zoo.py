@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
@@ -78,7 +81,7 @@ def test_activations_neither_vanish_nor_explode_and_answers_depend_on_the_pictur
 
 
 def test_a_seed_always_draws_the_same_weights_and_another_one_others() -> None:
-    def first(seed: int) -> np.ndarray:
+    def first(seed: int) -> npt.NDArray[Any]:
         return RandomWeights.parse(f"random:{seed}").convolution(4, 3, 3)
 
     assert np.array_equal(first(1), first(1))
