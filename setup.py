@@ -60,6 +60,8 @@ EXTENSIONS = [
         include_dirs=["ext"],
         libraries=["m", "pthread"],
         extra_compile_args=["-O2", "-Wno-unused-function", "-Wno-discarded-qualifiers"],
+        # Linked again whenever a library is built again.
+        depends=[*NPU, *(source for _, each in LIBRARIES for source in each["sources"])],
     ),
     Extension(
         "edged.worker.stages._image",

@@ -12,7 +12,7 @@
  * Weights in memory ("tile")
  *   The weights of one group of rows that meet one block: steps of 4 channels, each step
  *   [row of the group][4 channels] signed bytes. A group has at most BFP_GROUP_ROWS rows, padded with
- *   zero rows to a multiple of BFP_LANES.
+ *   zero rows to a multiple of BFP_LANES. The tile that is needed next lies behind it, as a rule.
  */
 #ifndef EDGED_BFP_KERNELS_H
 #define EDGED_BFP_KERNELS_H

@@ -31,9 +31,9 @@ static int group_rows(int rows, int row_block, int group)
 static struct bfp_tile *tile_at(const struct convolution *conv, int row_block, int group,
                                 int position, int block)
 {
-    size_t group_at = (size_t)row_block * GROUPS + (size_t)group;
-    size_t position_at = group_at * (size_t)conv->positions + (size_t)position;
-    return conv->tiles + position_at * (size_t)conv->blocks + block;
+    size_t position_at = (size_t)row_block * (size_t)conv->positions + (size_t)position;
+    size_t group_at = position_at * GROUPS + (size_t)group;
+    return conv->tiles + group_at * (size_t)conv->blocks + block;
 }
 
 struct packing {
@@ -89,13 +89,14 @@ static void pack_row_block(void *job, int row_block, int thread)
     }
 }
 
-/* Gives every tile its place; returns how many weights and rows that takes in all. */
+/* Gives every tile its place, in the order in which `multiply` reads them: the kernels fetch the next
+ * bytes ahead. Returns how many weights and rows that takes in all. */
 static void lay_out(struct convolution *conv, int rows, size_t *weights, size_t *all_rows)
 {
     *weights = *all_rows = 0;
     for (int row_block = 0; row_block < conv->row_blocks; row_block++)
-        for (int group = 0; group < GROUPS; group++)
-            for (int position = 0; position < conv->positions; position++)
+        for (int position = 0; position < conv->positions; position++)
+            for (int group = 0; group < GROUPS; group++)
                 for (int block = 0; block < conv->blocks; block++) {
                     struct bfp_tile *tile = tile_at(conv, row_block, group, position, block);
                     int left = smaller(conv->channels - block * BFP_BLOCK, BFP_BLOCK);
@@ -209,42 +210,61 @@ static void point_at(const struct convolving *job, struct scratch *scratch, int 
     }
 }
 
-/* Expander: the windows of a panel, quantised, in the thread's own memory. */
-static void expand(const struct convolving *job, struct scratch *scratch, int pixels)
+/* Copies in steps of 32 bytes: reads and writes up to COPY_STEP - 1 halves too many, for which the arena
+ * and the window have room. */
+static inline void copy_over(uint16_t *to, const uint16_t *from, size_t count)
+{
+    for (size_t i = 0; i < count; i += COPY_STEP)
+        memcpy(to + i, from + i, COPY_STEP * sizeof *to);
+}
+
+/* Expander: the window of one output pixel, zeros outside the image. */
+static void gather(const struct convolving *job, int top, int left, uint16_t *to)
 {
     const struct npu_chain *chain = &job->step->chain;
-    const struct convolution *conv = job->step->convolution;
     const struct npu_map *map = &job->source->map;
-    size_t channels = (size_t)map->channels, stride = (size_t)conv->blocks * BFP_BLOCK;
-    for (int p = 0; p < pixels; p++) {
-        uint16_t *to = scratch->window;
-        for (int ky = 0; ky < chain->kernel[0]; ky++) {
-            int y = scratch->top[p] + ky * chain->dilation[0];
-            const uint16_t *row = job->source->halves + (ptrdiff_t)y * map->width * map->channels;
-            int whole = chain->dilation[1] == 1 && y >= 0 && y < map->height &&
-                        scratch->left[p] >= 0 && scratch->left[p] + chain->kernel[1] <= map->width;
-            if (whole) {
-                size_t count = (size_t)chain->kernel[1] * channels;
-                memcpy(to, row + (size_t)scratch->left[p] * channels, count * sizeof *to);
-                to += count;
-                continue;
-            }
-            for (int kx = 0; kx < chain->kernel[1]; kx++, to += channels) {
-                int x = scratch->left[p] + kx * chain->dilation[1];
-                if (y >= 0 && y < map->height && x >= 0 && x < map->width)
-                    memcpy(to, row + (size_t)x * channels, channels * sizeof *to);
-                else
-                    memset(to, 0, channels * sizeof *to);
-            }
+    size_t channels = (size_t)map->channels, row_count = (size_t)chain->kernel[1] * channels;
+    int together = chain->dilation[1] == 1 && left >= 0 && left + chain->kernel[1] <= map->width;
+    for (int ky = 0; ky < chain->kernel[0]; ky++, to += row_count) {
+        int y = top + ky * chain->dilation[0];
+        if (y < 0 || y >= map->height) {
+            memset(to, 0, row_count * sizeof *to);
+            continue;
         }
-        scratch->elements[p] = scratch->window_blocks + (size_t)p * stride;
-        scratch->element_scale[p] = scratch->window_scales + (size_t)p * (size_t)conv->blocks;
+        const uint16_t *row = job->source->halves + (size_t)y * (size_t)map->width * channels;
+        if (together) {
+            copy_over(to, row + (size_t)left * channels, row_count);
+            continue;
+        }
+        for (int kx = 0; kx < chain->kernel[1]; kx++) {
+            int x = left + kx * chain->dilation[1];
+            uint16_t *at = to + (size_t)kx * channels;
+            if (x >= 0 && x < map->width)
+                memcpy(at, row + (size_t)x * channels, channels * sizeof *to);
+            else
+                memset(at, 0, channels * sizeof *to);
+        }
+    }
+}
+
+/* Expander: the windows of a panel, quantised, in the thread's own memory. All are gathered before the
+ * first is quantised, so that no load waits for the smaller stores before it. */
+static void expand(const struct convolving *job, struct scratch *scratch, int pixels)
+{
+    const struct convolution *conv = job->step->convolution;
+    size_t blocks = (size_t)conv->blocks, stride = blocks * BFP_BLOCK;
+    for (int p = 0; p < pixels; p++)
+        gather(job, scratch->top[p], scratch->left[p], scratch->windows + (size_t)p * stride);
+    for (int p = 0; p < pixels; p++) {
+        uint8_t *elements = scratch->window_blocks + (size_t)p * stride;
+        float *scale = scratch->window_scales + (size_t)p * blocks;
         for (int block = 0; block < conv->blocks; block++)
-            job->npu->kernels->quantise(
-                scratch->window + block * BFP_BLOCK,
-                smaller(conv->channels - block * BFP_BLOCK, BFP_BLOCK), job->npu->mantissa,
-                job->source->zero, (uint8_t *)scratch->elements[p] + (size_t)block * BFP_BLOCK,
-                (float *)scratch->element_scale[p] + block);
+            job->npu->kernels->quantise(scratch->windows + (size_t)p * stride + block * BFP_BLOCK,
+                                        smaller(conv->channels - block * BFP_BLOCK, BFP_BLOCK),
+                                        job->npu->mantissa, job->source->zero,
+                                        elements + block * BFP_BLOCK, scale + block);
+        scratch->elements[p] = elements;
+        scratch->element_scale[p] = scale;
     }
 }
 

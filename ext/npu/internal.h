@@ -10,7 +10,8 @@
 enum {
     PANEL_PIXELS = 54,   /* output pixels of a work item: their sums and one tile fit the L1 cache */
     COPY_PIXELS = 64,    /* pixels of a work item of the row operations */
-    CACHE_LINE = 64
+    CACHE_LINE = 64,
+    COPY_STEP = 16       /* halves */
 };
 
 /* A feature map's place in the arena; pointers are NULL for memories it does not have. */
@@ -32,7 +33,7 @@ struct convolution {
     int channels;  /* of one position */
     int row_blocks;
     int panel, panels; /* output pixels of an item, items a row block */
-    struct bfp_tile *tiles; /* [row block][group][position][block] */
+    struct bfp_tile *tiles; /* [row block][position][group][block] */
     int8_t *weights;
     float *scales;
     int32_t *starts;
@@ -45,7 +46,7 @@ struct scratch {
     const uint8_t **elements;    /* [PANEL_PIXELS] */
     const float **element_scale; /* [PANEL_PIXELS] */
     int *top, *left;             /* [PANEL_PIXELS] first position of the window */
-    uint16_t *window;            /* expander: one window */
+    uint16_t *windows;           /* expander: [PANEL_PIXELS] windows, and COPY_STEP halves of room */
     uint8_t *window_blocks;      /* expander: [PANEL_PIXELS] windows */
     float *window_scales;
     uint16_t *row;         /* one pixel's channels */

@@ -71,7 +71,7 @@ static int load_step(struct npu *npu, struct step *step)
 }
 
 struct need {
-    size_t window, window_blocks, row, plane, many, stride, blocks;
+    size_t window_blocks, row, plane, many, stride, blocks;
 };
 
 static size_t larger(size_t a, size_t b)
@@ -97,9 +97,7 @@ static struct need find_need(const struct npu *npu)
         size_t rows = (size_t)smaller(chain->kernel[0], source->height);
         need.many = larger(need.many, rows * (size_t)smaller(chain->kernel[1], source->width));
         if (npu->steps[s].convolution != NULL && chain->expander) {
-            size_t length = (size_t)npu->steps[s].convolution->channels;
             size_t blocks = (size_t)npu->steps[s].convolution->blocks;
-            need.window = larger(need.window, length);
             need.window_blocks = larger(need.window_blocks, blocks);
         }
     }
@@ -126,7 +124,7 @@ static int allocate_scratch(struct npu *npu)
         done &= (s->element_scale = npu_allocate(PANEL_PIXELS, sizeof(float *))) != NULL;
         done &= (s->top = npu_allocate(PANEL_PIXELS, sizeof(int))) != NULL;
         done &= (s->left = npu_allocate(PANEL_PIXELS, sizeof(int))) != NULL;
-        done &= (s->window = npu_allocate(need.window, sizeof(uint16_t))) != NULL;
+        done &= (s->windows = npu_allocate(blocks * BFP_BLOCK + COPY_STEP, sizeof(uint16_t))) != NULL;
         done &= (s->window_blocks = npu_allocate(blocks, BFP_BLOCK)) != NULL;
         done &= (s->window_scales = npu_allocate(blocks, sizeof(float))) != NULL;
         done &= (s->row = npu_allocate(need.row, sizeof(uint16_t))) != NULL;
@@ -214,7 +212,7 @@ static void free_scratch(struct npu *npu)
         free(s->element_scale);
         free(s->top);
         free(s->left);
-        free(s->window);
+        free(s->windows);
         free(s->window_blocks);
         free(s->window_scales);
         free(s->row);

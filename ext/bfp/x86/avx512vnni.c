@@ -167,6 +167,24 @@ static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t
 
 #include "../rows.inc"
 
+/* Float16 without NaN or -0 <-> 16-bit integers of the same order. */
+static inline __m512i ordered(__m512i halves)
+{
+    __m512i negative = _mm512_srai_epi16(halves, 15);
+    return _mm512_xor_si512(halves, _mm512_and_si512(negative, _mm512_set1_epi16(0x7fff)));
+}
+
+static void maximum(const uint16_t *const *x, int count, uint16_t *out, int n)
+{
+    for (int c = 0; c < n; c += 32) {
+        __mmask32 lanes = n - c >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << (n - c)) - 1;
+        __m512i top = ordered(_mm512_maskz_loadu_epi16(lanes, x[0] + c));
+        for (int i = 1; i < count; i++)
+            top = _mm512_max_epi16(top, ordered(_mm512_maskz_loadu_epi16(lanes, x[i] + c)));
+        _mm512_mask_storeu_epi16(out + c, lanes, ordered(top));
+    }
+}
+
 /* End of a chain for 128 or 64 rows, in registers: the common cases of `finish_rows`.
  *
  * A value that float16 cannot hold becomes infinite in the conversion and shows as the largest; such a
@@ -366,7 +384,12 @@ static void multiply(int pixels, const uint8_t *const *x, size_t offset, const f
                      int first)
 {
     multiply_few *const *by_pixels = few[tile->rows / BFP_LANES - 1];
+    int bytes = tile->rows * tile->channels, turns = (pixels + PIXELS - 1) / PIXELS;
+    int ahead = (bytes / turns + 63) / 64 * 64;
+    const int8_t *next = tile->weights + bytes;
     for (int p = 0; p < pixels; p += PIXELS) {
+        for (int i = 0; i < ahead; i += 64, next += 64)
+            _mm_prefetch((const char *)next, _MM_HINT_T0);
         int count = pixels - p < PIXELS ? pixels - p : PIXELS;
         by_pixels[count - 1](x + p, offset, x_scale + p, block, tile,
                              sums + (size_t)p * sums_stride, sums_stride, first);
@@ -404,7 +427,7 @@ const struct bfp_kernels bfp_avx512vnni = {
     .scale = scale_row,
     .add = add_row,
     .activate = activate_row,
-    .maximum = maximum_row,
+    .maximum = maximum,
     .mean = mean_row,
     .norm = norm_row,
     .to_half = to_half_row,
