@@ -25,6 +25,8 @@ TOTAL_LIMIT = 1 << 30
 """Bytes of all computed constants of a model."""
 FILL_LIMIT = 1 << 30
 """Bytes that a filled tensor would have, were it written out."""
+RANK_LIMIT = 64
+"""Dimensions of a NumPy array."""
 SMALL = 4096
 """Elements of a tensor whose values shape inference is given."""
 
@@ -56,8 +58,9 @@ def fill(node: Node, shape: Array, value: Array) -> Array:
     Raises:
         ModelError: the shape is no shape, or of more than FILL_LIMIT bytes.
     """
-    sizes = [int(each) for each in np.ravel(shape)]
-    if any(each < 0 for each in sizes) or math.prod(sizes) * value.itemsize > FILL_LIMIT:
+    sizes = [int(each) for each in np.ravel(shape)[: RANK_LIMIT + 1]]
+    fits = len(sizes) <= RANK_LIMIT and all(each >= 0 for each in sizes) and value.size == 1
+    if not fits or math.prod(sizes) * value.itemsize > FILL_LIMIT:
         raise ModelError(f"cannot fold {node}: a tensor of {sizes} is out of bounds")
     return np.broadcast_to(value.reshape(()), sizes)
 

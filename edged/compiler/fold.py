@@ -364,6 +364,8 @@ def _rename(node: NodeProto, names: dict[str, str]) -> None:
 def _constant_value(proto: NodeProto, node: Node) -> Any:
     from onnx import numpy_helper
 
+    if len(proto.attribute) != 1:
+        raise ModelError(f"cannot fold {node}: it has {len(proto.attribute)} values instead of one")
     attribute = proto.attribute[0]
     if attribute.name == "value":
         return np.asarray(numpy_helper.to_array(attribute.t))

@@ -97,7 +97,7 @@ class Types:
         Raises:
             ModelError: the node does not fit its inputs.
         """
-        from onnx import defs, shape_inference
+        from onnx import checker, defs, shape_inference
 
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         if not defs.has(proto.op_type, self._opsets.get(domain, 1), domain):
@@ -110,7 +110,12 @@ class Types:
             found = shape_inference.infer_node_outputs(
                 schema, proto, known, self._values(node), opset_imports=self._opset_list()
             )
-        except (shape_inference.InferenceError, RuntimeError, ValueError) as exc:
+        except (
+            checker.ValidationError,
+            shape_inference.InferenceError,
+            RuntimeError,
+            ValueError,
+        ) as exc:
             reason = " ".join(str(exc).split())
             raise ModelError(f"cannot load {node}: it does not fit its inputs: {reason}") from exc
         self._types.update(found)

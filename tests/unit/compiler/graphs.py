@@ -113,10 +113,10 @@ def run_partition(
     return values
 
 
-def relative_error(found: Array, expected: Array) -> float:
-    """The largest difference, relative to the largest value expected."""
+def relative_error(found: Array, expected: Array, *, floor: float = 1e-6) -> float:
+    """The largest difference, relative to the largest value expected, or to the floor if larger."""
     assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
+    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), floor))
 
 
 def check_program(source: onnx.ModelProto, *, within: float = 1e-3, **options: Any) -> Program:
