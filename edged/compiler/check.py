@@ -6,7 +6,7 @@ last word on what they do not look at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +35,7 @@ def checked(model: ModelProto) -> ModelProto:
     opset = _check_opset(model)
     model = _inlined(model)
     _check_count(len(model.graph.node))
-    for each in model.graph.node:
+    for each in _all_nodes(model.graph):
         _check_operator(each, opset)
         _check_attributes(each)
     _check_names(model.graph)
@@ -114,6 +114,15 @@ def _inlined_count(model: ModelProto) -> int:
 def _check_count(nodes: int) -> None:
     if nodes > NODE_LIMIT:
         raise ModelError(f"cannot load model: {nodes} nodes, at most {NODE_LIMIT} are allowed")
+
+
+def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yields the nodes of a graph and of its subgraphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _all_nodes(inner)
 
 
 def _check_operator(node: NodeProto, opset: int) -> None:

@@ -17,7 +17,7 @@ from edged.compiler.graph import Array, Node
 from edged.errors import ModelError
 
 if TYPE_CHECKING:
-    from onnx import NodeProto, ValueInfoProto
+    from onnx import ValueInfoProto
 
 TENSOR_LIMIT = 256 << 20
 """Bytes of one computed constant."""
@@ -82,13 +82,12 @@ class Evaluator:
         self._room = TOTAL_LIMIT
 
     def evaluate(
-        self, proto: NodeProto, node: Node, arrays: Sequence[Array | None], room: int | None
+        self, node: Node, arrays: Sequence[Array | None], room: int | None
     ) -> list[Array] | None:
         """Returns the node's outputs, or None where it is not one to fold or too large.
 
         Args:
-            proto: the node as ONNX has it.
-            node: the same, for its operator and for errors.
+            node: what to compute.
             arrays: its inputs, None for an absent one.
             room: bytes of its outputs, None where shape inference could not tell.
 
@@ -104,14 +103,15 @@ class Evaluator:
             room = 8 * SMALL
         if room > min(TENSOR_LIMIT, self._room):
             return None
-        outputs = self._run(proto, node, arrays)
+        outputs = self._run(node, arrays)
         self._room -= sum(each.nbytes for each in outputs if not is_filled(each))
         return outputs
 
-    def _run(self, proto: NodeProto, node: Node, arrays: Sequence[Array | None]) -> list[Array]:
+    def _run(self, node: Node, arrays: Sequence[Array | None]) -> list[Array]:
         from onnx import helper
         from onnx.reference import ReferenceEvaluator
 
+        proto = node.proto
         feeds = {
             name: array
             for name, array in zip(proto.input, arrays, strict=True)

@@ -103,31 +103,22 @@ class _Folding:
         if node.operator == "If" and node.inputs[0] in self._constants:
             self._inline_branch(node)
             return
-        constant = self._constant(proto, node)
-        if constant is not None:
-            for name, array in zip(node.outputs, constant, strict=False):
-                if name:
-                    self._constants.put(name, array)
-                    self._types.put_constant(name)
-            self._rows.append(node.row("folded", "constant"))
-            return
         if self._is_alias(node):
             self._aliases[node.outputs[0]] = node.inputs[0]
             self._alias_of[node.outputs[0]] = node
             self._rows.append(node.row("folded", "passes its input on"))
             return
-        self._types.infer(proto, node)
-        arrays = self._arrays(node.inputs)
-        if arrays is not None and not node.captured and any(node.inputs):
-            room = self._types.bytes_of(node.outputs)
-            found = self._evaluator.evaluate(proto, node, arrays, room)
-            if found is not None:
-                for name, array in zip(filter(None, node.outputs), found, strict=True):
-                    self._constants.put(name, array)
-                    self._types.put_constant(name)
-                self._rows.append(node.row("folded", "constant"))
-                return
-        self._nodes.append(node)
+        found = self._known(node)
+        if found is None:
+            self._types.infer(node)
+            found = self._computed(node)
+        if found is None:
+            self._nodes.append(node)
+            return
+        for name, array in zip(filter(None, node.outputs), found, strict=False):
+            self._constants.put(name, array)
+            self._types.put_constant(name)
+        self._rows.append(node.row("folded", "constant"))
 
     def _inline_branch(self, node: Node) -> None:
         """Puts the nodes of the branch that is always taken in the place of an If."""
@@ -135,7 +126,7 @@ class _Folding:
         branch = next(each.g for each in node.proto.attribute if each.name == taken)
         inner = {name for each in branch.node for name in each.output if name}
         inner |= {each.name for each in branch.initializer}
-        names = {name: f"{node.label}/{name}" for name in inner}
+        names = {name: f"{node.label}/{node.index}/{name}" for name in inner}
         for tensor in branch.initializer:
             self._constants.store(names[tensor.name], tensor)
             self._types.put_constant(names[tensor.name])
@@ -151,10 +142,17 @@ class _Folding:
             return [self._constants[name] if name else None for name in names]
         return None
 
-    def _constant(self, proto: NodeProto, node: Node) -> list[Any] | None:
+    def _computed(self, node: Node) -> list[Any] | None:
+        """Returns what a node yields that reads constants only, if it is one to fold."""
+        arrays = self._arrays(node.inputs)
+        if arrays is None or node.captured or not any(node.inputs):
+            return None
+        return self._evaluator.evaluate(node, arrays, self._types.bytes_of(node.outputs))
+
+    def _known(self, node: Node) -> list[Any] | None:
         """Returns what a node yields whose value needs no arithmetic."""
         if node.operator == "Constant":
-            return [_constant_value(proto, node)]
+            return [_constant_value(node)]
         source = self._types[node.inputs[0]].static if node.inputs else None
         if node.operator == "Shape" and source is not None:
             start, end = node.attributes.get("start", 0), node.attributes.get("end")
@@ -266,7 +264,8 @@ class _Folding:
         alias = self._alias_of.get(name)
         index = alias.index if alias else self._count
         self._rows = [placed for placed in self._rows if placed[0] != index]
-        return _node(index, helper.make_node("Identity", [root], [name], name=f"{name}/copy"))
+        title = alias.label if alias else f"{name}/copy"
+        return _node(index, helper.make_node("Identity", [root], [name], name=title))
 
     def _output_port(self, info: ValueInfoProto) -> Port:
         """Returns what callers see of an output; its batch must have become 1."""
@@ -361,12 +360,13 @@ def _rename(node: NodeProto, names: dict[str, str]) -> None:
             info.name = names.get(info.name, info.name)
 
 
-def _constant_value(proto: NodeProto, node: Node) -> Any:
+def _constant_value(node: Node) -> Any:
     from onnx import numpy_helper
 
-    if len(proto.attribute) != 1:
-        raise ModelError(f"cannot fold {node}: it has {len(proto.attribute)} values instead of one")
-    attribute = proto.attribute[0]
+    attributes = node.proto.attribute
+    if len(attributes) != 1:
+        raise ModelError(f"cannot fold {node}: it has {len(attributes)} values instead of one")
+    attribute = attributes[0]
     if attribute.name == "value":
         return np.asarray(numpy_helper.to_array(attribute.t))
     kinds: dict[str, Any] = {

@@ -18,7 +18,7 @@ from edged.compiler.graph import Constants, Node, ValueType
 from edged.errors import ModelError
 
 if TYPE_CHECKING:
-    from onnx import NodeProto, OperatorSetIdProto, TensorProto, TypeProto
+    from onnx import OperatorSetIdProto, TensorProto, TypeProto
 
 
 SIDE = 1 << 31
@@ -91,7 +91,7 @@ class Types:
             total += math.prod(found.static) * width
         return total
 
-    def infer(self, proto: NodeProto, node: Node) -> None:
+    def infer(self, node: Node) -> None:
         """Sets the types of a node's outputs, as far as they can be told.
 
         Raises:
@@ -99,6 +99,7 @@ class Types:
         """
         from onnx import checker, defs, shape_inference
 
+        proto = node.proto
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         if not defs.has(proto.op_type, self._opsets.get(domain, 1), domain):
             return

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Union
 
 from google.protobuf.message import DecodeError
 
-from edged.errors import ModelError
+from edged.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -32,10 +32,16 @@ def read(source: ModelSource) -> ModelProto:
     """Returns the model with all its tensors; a message that was handed in is not changed.
 
     Raises:
+        ConfigError: the package onnx is not installed.
         ModelError: it cannot be read, is no ONNX model, or its external data is missing, too large
             or outside the model's folder.
     """
-    from onnx import ModelProto
+    try:
+        from onnx import ModelProto
+    except ImportError as exc:
+        raise ConfigError(
+            "cannot load models: the package onnx is missing; install edged[build]"
+        ) from exc
 
     if isinstance(source, ModelProto):
         model, name = source, "model"

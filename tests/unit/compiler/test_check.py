@@ -119,6 +119,19 @@ def test_windows_that_would_divide_by_zero_or_overflow_are_refused(
     refused(made, rf"node 'y' \(Conv\): {attribute} is ")
 
 
+def test_nodes_of_branches_are_checked_too() -> None:
+    window = node("MaxPool", "x", "b", kernel_shape=[1, 1], strides=[0, 1], name="inner")
+    branch = helper.make_graph(
+        [window], "g", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)]
+    )
+    made = model(
+        [node("If", "cond", "y", then_branch=branch, else_branch=branch)],
+        constants={"cond": np.bool_(True)},
+    )
+
+    refused(made, r"node 'inner' \(MaxPool\): strides is ")
+
+
 @pytest.mark.parametrize("pad", [1 << 62, -1])
 def test_pads_that_would_overflow_or_crop_are_refused(pad: int) -> None:
     made = model([node("Conv", "x w", "y", pads=[0, 0, pad, 0])], constants=W)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from onnx import TensorProto
 
 from edged import compiler
 from edged.compiler import source
-from edged.errors import ModelError
+from edged.errors import ConfigError, ModelError
 from tests.unit.compiler.graphs import model, node, weights
 
 
@@ -159,6 +161,19 @@ def test_what_is_no_model_is_refused(data: bytes, reason: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot load .*absent\.onnx: No such file"):
         compiler.load(tmp_path / "absent.onnx")
+
+
+def test_onnx_is_imported_only_when_a_model_is_loaded() -> None:
+    code = "import sys, edged.compiler; sys.exit('onnx' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+
+    with pytest.raises(ConfigError, match=r"onnx is missing; install edged\[build\]"):
+        compiler.load(b"")
 
 
 def test_a_message_is_not_changed_by_loading() -> None:
