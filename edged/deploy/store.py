@@ -36,6 +36,7 @@ from edged.osutil import atomic
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
+FRESH, STALE = ".fresh", ".stale"  # of a model's folder that is being replaced
 POINTER_LIMIT = 64 * 1024  # bytes
 # Left free on the disk for everything else that the device writes.
 SPARE_BYTES = 64 * 1024 * 1024
@@ -57,6 +58,7 @@ class Store:
         try:
             self._models.mkdir(exist_ok=True)
             self._read_pointer()
+            self._recover()
         except OSError as exc:
             raise StoreError(f"cannot use {state}: {exc}") from exc
 
@@ -114,7 +116,7 @@ class Store:
             StoreError: the disk failed.
         """
         folder = self._models / image.digest.hex
-        fresh, stale = folder.with_suffix(".fresh"), folder.with_suffix(".stale")
+        fresh, stale = folder.with_suffix(FRESH), folder.with_suffix(STALE)
         try:
             for left in (fresh, stale):  # by a crash
                 if left.exists():
@@ -122,6 +124,7 @@ class Store:
             image.unpack_model(fresh)
             if folder.exists():
                 folder.rename(stale)
+                atomic.failpoint("model:away")  # _recover brings it back
             atomic.move_folder(fresh, folder)
             if stale.exists():
                 shutil.rmtree(stale)
@@ -183,6 +186,16 @@ class Store:
             self._models / digest.hex,
             int(document["deployed_unix_us"]),
         )
+
+    def _recover(self) -> None:
+        """Puts a model in its place that was being replaced when the power went."""
+        for slot in (self.current, self.previous):
+            if slot is None or slot.folder.exists():
+                continue
+            for suffix in (FRESH, STALE):  # both are whole; the fresh one was verified last
+                if (left := slot.folder.with_suffix(suffix)).exists():
+                    atomic.move_folder(left, slot.folder)
+                    break
 
     # -- what is not needed any more
 

@@ -1,0 +1,344 @@
+"""Deployments go from state to state, one at a time; if one goes wrong, the old model serves on."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edged.deploy.reconciler import WAITING_LIMIT, Deployment, Reconciler
+from edged.deploy.store import Store
+from edged.deploy.types import Progress, Slot, State
+from edged.errors import DeviceError, ModelError, RequestError, StoreError
+from tests.fakes import images
+
+
+class Npu:
+    """Notes what it is asked; a step named in ``fails`` raises, one in ``hangs`` never ends."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.fails: dict[str, Exception] = {}
+        self.hangs: str = ""
+        self.serving: Slot | None = None
+        self.answering = True
+        self.reached = asyncio.Event()
+
+    async def _step(self, name: str) -> None:
+        self.asked.append(name)
+        if name == self.hangs:
+            self.reached.set()
+            await asyncio.Event().wait()
+        if name in self.fails:
+            raise self.fails[name]
+
+    async def prepare(self, slot: Slot, limit: float) -> str:
+        assert (slot.folder / "manifest.json").exists()
+        await self._step("prepare")
+        return "candidate"
+
+    async def park(self, limit: float) -> None:
+        await self._step("park")
+
+    async def activate(self, candidate: str, limit: float) -> None:
+        await self._step("activate")
+
+    async def probe(self, candidate: str, limit: float) -> None:
+        await self._step("probe")
+
+    async def commit(self, candidate: str, slot: Slot) -> None:
+        await self._step("commit")
+        self.serving = slot
+
+    async def revert(self, candidate: str, limit: float) -> None:
+        await self._step("revert")
+
+    async def discard(self, candidate: str) -> None:
+        await self._step("discard")
+
+    async def empty(self, limit: float) -> None:
+        await self._step("empty")
+        self.serving = None
+
+
+@dataclasses.dataclass
+class World:
+    """A reconciler at work."""
+
+    npu: Npu
+    store: Store
+    reconciler: Reconciler[str]
+    task: asyncio.Task[None]
+
+    async def outcome(self, reference: str) -> Progress:
+        return (await watched(self.reconciler.deploy(reference)))[-1]
+
+
+async def watched(deployment: Deployment) -> list[Progress]:
+    return [progress async for progress in deployment.watch()]
+
+
+def at_work(folder: Path, test: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+    """Runs a test with a reconciler over an empty store."""
+
+    async def run() -> None:
+        npu, store = Npu(), Store(folder)
+        reconciler: Reconciler[str] = Reconciler(npu, store)
+        loop = asyncio.get_running_loop()
+        begun = loop.create_task(asyncio.sleep(0))
+        world = World(npu, store, reconciler, loop.create_task(reconciler.run(begun)))
+        await test(world)
+        world.task.cancel()
+        await asyncio.wait([world.task])
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    return images.write(tmp_path / "image")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    return folder
+
+
+def test_the_pointer_moves_before_requests_reach_the_new_model(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        moved: list[bool] = []
+
+        async def commit(candidate: str, slot: Slot) -> None:
+            moved.append((state / "current.json").exists())
+
+        world.npu.commit = commit  # type: ignore[method-assign]
+        progress = await world.outcome(image)
+        assert progress.state is State.COMMITTED
+        assert moved == [True]
+        assert world.npu.asked == ["prepare", "park", "activate", "probe"]
+        assert world.store.current is not None
+        assert world.store.current.digest == progress.digest
+        assert world.store.current.deployed_unix_us > 0
+
+    at_work(state, test)
+
+
+@pytest.mark.parametrize("step", ["park", "activate", "probe"])
+def test_an_error_on_the_npu_reverts_and_leaves_the_pointer(
+    state: Path, image: str, step: str
+) -> None:
+    async def test(world: World) -> None:
+        world.npu.fails[step] = DeviceError("cannot do it")
+        progress = await world.outcome(image)
+        assert (progress.state, progress.error) == (State.REVERTED, "cannot do it")
+        assert world.npu.asked[-2:] == [step, "revert"]
+        assert world.store.current is None
+        assert world.reconciler.reverts == 1
+
+    at_work(state, test)
+
+
+def test_a_model_that_does_not_load_touches_nothing(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        world.npu.fails["prepare"] = ModelError("cannot load it")
+        progress = await world.outcome(image)
+        assert (progress.state, progress.error) == (State.FAILED, "cannot load it")
+        assert world.npu.asked == ["prepare"]
+
+    at_work(state, test)
+
+
+def test_a_disk_that_fails_at_the_pointer_reverts(
+    state: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        def full(slot: Slot | None, previous: Slot | None) -> None:
+            raise StoreError("cannot write: no space")
+
+        monkeypatch.setattr(world.store, "commit", full)
+        progress = await world.outcome(image)
+        assert progress.state is State.REVERTED
+        assert world.npu.asked == ["prepare", "park", "activate", "probe", "revert"]
+
+    at_work(state, test)
+
+
+def test_a_fault_of_our_own_reverts_and_the_next_deployment_goes_on(
+    state: Path, image: str
+) -> None:
+    async def test(world: World) -> None:
+        world.npu.fails["probe"] = ZeroDivisionError("secret")
+        progress = await world.outcome(image)
+        assert progress.state is State.REVERTED
+        assert "internal error" in progress.error
+        assert "secret" not in progress.error
+        world.npu.fails.clear()
+        assert (await world.outcome(image)).state is State.COMMITTED
+
+    at_work(state, test)
+
+
+def test_a_revert_that_fails_is_an_end_too(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        world.npu.fails = {"probe": ModelError("wrong answers"), "revert": DeviceError("gone")}
+        progress = await world.outcome(image)
+        assert (progress.state, progress.error) == (State.REVERTED, "wrong answers")
+
+    at_work(state, test)
+
+
+@pytest.mark.parametrize(
+    ("step", "end", "undone"),
+    [
+        ("prepare", State.FAILED, None),
+        ("park", State.REVERTED, "revert"),
+        ("activate", State.REVERTED, "revert"),
+        ("probe", State.REVERTED, "revert"),
+    ],
+)
+def test_a_deployment_that_the_daemons_stop_interrupts_is_undone(
+    state: Path, image: str, step: str, end: State, undone: str | None
+) -> None:
+    async def test(world: World) -> None:
+        world.npu.hangs = step
+        deployment = world.reconciler.deploy(image)
+        waiting = world.reconciler.deploy(image)
+        await world.npu.reached.wait()
+        world.task.cancel()
+        await asyncio.wait([world.task])
+        for each, expected in ((deployment, end), (waiting, State.FAILED)):
+            last = (await watched(each))[-1]
+            assert (last.state, last.error) == (expected, "edged is stopping")
+        assert world.npu.asked[-1] == (undone or step)
+        with pytest.raises(RequestError, match="stopping"):
+            world.reconciler.deploy(image)
+        with pytest.raises(RequestError, match="stopping"):
+            await world.reconciler.undeploy()
+
+    at_work(state, test)
+
+
+def test_a_model_that_was_prepared_when_the_daemon_stops_is_ended(
+    state: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        tell = Deployment.tell
+
+        def stop_at_park(deployment: Deployment, progress: Progress) -> None:
+            tell(deployment, progress)
+            if progress.state is State.PARK:
+                world.task.cancel()
+                # The step before has just ended; the one that begins must not.
+                raise asyncio.CancelledError
+
+        monkeypatch.setattr(Deployment, "tell", stop_at_park)
+        deployment = world.reconciler.deploy(image)
+        await asyncio.wait([world.task])
+        assert world.npu.asked == ["prepare", "discard"]
+        assert deployment.progress.state is State.FAILED
+
+    at_work(state, test)
+
+
+def test_an_undeploy_that_the_stop_interrupts_says_so(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        world.npu.hangs = "empty"
+        undeploy = asyncio.ensure_future(world.reconciler.undeploy())
+        waiting = asyncio.ensure_future(world.reconciler.undeploy())
+        await world.npu.reached.wait()
+        world.task.cancel()
+        for task in (undeploy, waiting):
+            with pytest.raises(RequestError, match="stopping"):
+                await task
+
+    at_work(state, test)
+
+
+def test_undeploy_keeps_the_model_as_the_previous_one(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        digest = (await world.outcome(image)).digest
+        assert await world.reconciler.undeploy() == digest
+        assert world.store.current is None
+        assert world.store.previous is not None
+        assert world.store.previous.digest == digest
+        assert await world.reconciler.undeploy() == ""
+        assert world.store.previous.digest == digest
+
+    at_work(state, test)
+
+
+def test_undeploy_says_that_the_disk_failed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(world: World) -> None:
+        def full(slot: Slot | None, previous: Slot | None) -> None:
+            raise StoreError("cannot write: no space")
+
+        monkeypatch.setattr(world.store, "commit", full)
+        with pytest.raises(StoreError, match="no space"):
+            await world.reconciler.undeploy()
+        assert world.npu.asked == []
+
+    at_work(state, test)
+
+
+def test_what_serves_already_is_not_deployed_again_unless_it_does_not_answer(
+    state: Path, image: str
+) -> None:
+    async def test(world: World) -> None:
+        await world.outcome(image)
+        world.npu.asked.clear()
+        assert (await world.outcome(image)).state is State.COMMITTED
+        assert world.npu.asked == []
+        world.npu.answering = False
+        assert (await world.outcome(image)).state is State.COMMITTED
+        assert world.npu.asked[-1] == "commit"
+        assert world.store.previous is None, "one cannot go back from a model to itself"
+
+    at_work(state, test)
+
+
+def test_only_so_many_changes_may_wait(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        world.npu.hangs = "prepare"
+        world.reconciler.deploy(image)
+        await world.npu.reached.wait()
+        for _ in range(WAITING_LIMIT):
+            world.reconciler.deploy(image)
+        with pytest.raises(RequestError) as caught:
+            world.reconciler.deploy(image)
+        assert caught.value.code == "RESOURCE_EXHAUSTED"
+        assert world.reconciler.waiting == WAITING_LIMIT
+
+    at_work(state, test)
+
+
+def test_whoever_watches_late_sees_every_state_too(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        deployment = world.reconciler.deploy(image)
+        early = await watched(deployment)
+        late = await watched(deployment)
+        ways = [list(dict.fromkeys(p.state for p in seen)) for seen in (early, late)]
+        assert ways[0] == ways[1]
+        assert ways[0][0] is State.QUEUED
+        assert ways[0][-1] is State.COMMITTED
+
+    at_work(state, test)
+
+
+def test_a_full_disk_is_said_before_anything_is_copied(
+    state: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.deploy.store.SPARE_BYTES", 1 << 60)
+
+    async def test(world: World) -> None:
+        progress = await world.outcome(image)
+        assert progress.state is State.FAILED
+        assert "are free" in progress.error
+        assert not (state / "images").exists()
+
+    at_work(state, test)
