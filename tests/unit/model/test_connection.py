@@ -1,0 +1,232 @@
+"""The daemon's end of the link: every question ends, and the worker is not trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from edged.errors import DeviceError, RequestError
+from edged.messages.link import BODY_LIMIT, HEADER, MAGIC, Frame, Kind, encode, parse_header
+from edged.model.connection import Connection
+from edged.rpc.front import NotBegunError
+
+
+class Worker:
+    """The worker's end, in the test's hands."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.end = end
+        end.settimeout(5)
+
+    async def receive(self) -> Frame:
+        """Returns the next frame that the daemon sends."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._receive)
+
+    def _receive(self) -> Frame:
+        kind, frame_id, meta, body = parse_header(self._read(HEADER.size))
+        return Frame(kind, frame_id, json.loads(self._read(meta)), self._read(body))
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = self.end.recv(size - len(data))
+            assert part, "the daemon hung up"
+            data += part
+        return data
+
+    async def read(self, size: int) -> bytes:
+        """Returns so many bytes of what the daemon sends."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._read, size)
+
+    def send(self, frame: Frame) -> None:
+        head, body = encode(frame)
+        self.end.sendall(head + body)
+
+
+class Link:
+    """A connection to a worker, and what was heard of its loss."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.ours = ours
+        self.worker = Worker(theirs)
+        self.lost: list[str] = []
+        self.connection = Connection(self.lost.append)
+
+
+def linked(test: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        link = Link()
+        await link.connection.open(link.ours)
+        try:
+            await test(link)
+        finally:
+            link.connection.close()
+            link.worker.end.close()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    asyncio.run(run(), debug=True)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+def test_a_question_is_answered_by_its_id(size: int) -> None:
+    async def test(link: Link) -> None:
+        first = link.connection.ask(Kind.PREDICT, {"remaining_us": 5}, b"a" * size)
+        second = link.connection.ask(Kind.PROBE)
+        questions = [await link.worker.receive(), await link.worker.receive()]
+        assert questions[0].body == b"a" * size
+        assert questions[0].meta == {"remaining_us": 5}
+        link.worker.send(Frame(Kind.PROBED, questions[1].id, {"ok": True}))
+        loop = asyncio.get_running_loop()
+        answer = Frame(Kind.RESULT, questions[0].id, {"times_us": {}}, b"b" * size)
+        await loop.run_in_executor(None, link.worker.send, answer)
+        assert (await second).meta == {"ok": True}
+        assert (await first).body == b"b" * size
+
+    linked(test)
+
+
+def test_a_frame_may_come_byte_by_byte() -> None:
+    async def test(link: Link) -> None:
+        answer = link.connection.ask(Kind.PREDICT)
+        question = await link.worker.receive()
+        head, body = encode(Frame(Kind.RESULT, question.id, {"a": 1}, b"body"))
+        for byte in head + body:
+            link.worker.end.sendall(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await answer).body == b"body"
+
+    linked(test)
+
+
+def test_an_error_is_the_callers_with_its_code() -> None:
+    async def test(link: Link) -> None:
+        answer = link.connection.ask(Kind.PREDICT)
+        question = await link.worker.receive()
+        link.worker.send(
+            Frame(Kind.ERROR, question.id, {"code": "OUT_OF_RANGE", "message": "y" * 2000})
+        )
+        with pytest.raises(RequestError) as caught:
+            await answer
+        assert caught.value.code == "OUT_OF_RANGE"
+        assert str(caught.value) == "y" * 1024 + "...TRUNCATED"
+        assert link.lost == []
+
+    linked(test)
+
+
+def test_hello_is_heard_or_why_there_is_none() -> None:
+    async def hello(link: Link) -> None:
+        link.worker.send(Frame(Kind.HELLO, 0, {"name": "m"}))
+        assert await link.connection.hello == {"name": "m"}
+
+    async def error(link: Link) -> None:
+        link.worker.send(Frame(Kind.ERROR, 0, {"message": "cannot load"}))
+        with pytest.raises(RequestError, match="cannot load"):
+            await link.connection.hello
+
+    linked(hello)
+    linked(error)
+
+
+def test_a_worker_that_ends_with_a_question_ends_it() -> None:
+    async def test(link: Link) -> None:
+        answer = link.connection.ask(Kind.PREDICT)
+        await link.worker.receive()
+        link.worker.end.close()
+        with pytest.raises(DeviceError, match="the worker ended") as caught:
+            await answer
+        assert not isinstance(caught.value, NotBegunError)
+        assert link.lost == ["the worker ended"]
+        with pytest.raises(DeviceError, match="the worker ended"):
+            await link.connection.ask(Kind.PROBE)
+        link.connection.stop()
+
+    linked(test)
+
+
+@pytest.mark.parametrize("read", [0, 10, HEADER.size, 100_000])
+def test_a_question_that_was_not_read_to_its_end_was_not_begun(read: int) -> None:
+    async def test(link: Link) -> None:
+        answer = link.connection.ask(Kind.PREDICT, {}, bytes(1_000_000))
+        await link.worker.read(read)
+        link.worker.end.close()
+        with pytest.raises(NotBegunError):
+            await answer
+
+    linked(test)
+
+
+def test_a_question_to_a_worker_that_has_just_gone_was_not_begun() -> None:
+    async def test(link: Link) -> None:
+        link.worker.end.close()
+        answer = link.connection.ask(Kind.PREDICT, {}, b"x")
+        with pytest.raises(NotBegunError):
+            await answer
+
+    linked(test)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        HEADER.pack(MAGIC, 99, 0, 0, 1),
+        HEADER.pack(MAGIC, Kind.RESULT, 1 << 20, 0, 1),
+        HEADER.pack(MAGIC, Kind.RESULT, 0, BODY_LIMIT + 1, 1),
+        HEADER.pack(MAGIC, Kind.RESULT, 3, 0, 1) + b"{{{",
+        HEADER.pack(MAGIC, Kind.RESULT, 2, 0, 1) + b"[]",
+        HEADER.pack(MAGIC, Kind.PROBED, 0, 0, 1),
+        HEADER.pack(MAGIC, Kind.RESULT, 0, 0, 2),
+        HEADER.pack(MAGIC, Kind.PREDICT, 0, 0, 0),
+    ],
+    ids=["magic", "kind", "meta", "body", "json", "object", "answer", "id", "direction"],
+)
+def test_what_is_no_answer_ends_the_link(garbage: bytes) -> None:
+    async def test(link: Link) -> None:
+        answer = link.connection.ask(Kind.PREDICT)
+        await link.worker.receive()
+        link.worker.end.sendall(garbage)
+        with pytest.raises(DeviceError, match="broke the protocol"):
+            await answer
+        assert len(link.lost) == 1
+        assert "broke the protocol" in link.lost[0]
+        hello = link.connection.hello
+        assert isinstance(hello.exception(), DeviceError)
+
+    linked(test)
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_dropped() -> None:
+    async def test(link: Link) -> None:
+        answer = link.connection.ask(Kind.PROBE)
+        question = await link.worker.receive()
+        answer.cancel()
+        link.worker.send(Frame(Kind.PROBED, question.id, {}))
+        again = link.connection.ask(Kind.PROBE)
+        link.worker.send(Frame(Kind.PROBED, (await link.worker.receive()).id, {"ok": True}))
+        assert (await again).meta == {"ok": True}
+        assert link.lost == []
+
+    linked(test)
+
+
+def test_the_loss_is_told_before_the_questions_fail() -> None:
+    async def test(link: Link) -> None:
+        order: list[str] = []
+        link.connection._on_lost = lambda why: order.append("lost")
+        answer = link.connection.ask(Kind.PREDICT)
+        answer.add_done_callback(lambda done: order.append("failed"))
+        await link.worker.receive()
+        link.worker.end.close()
+        with pytest.raises(DeviceError):
+            await answer
+        assert order == ["lost", "failed"]
+
+    linked(test)
