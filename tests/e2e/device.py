@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -190,6 +191,16 @@ class Device:
                 messages.UndeployReply.FromString,
             )
             return str(undeploy(messages.UndeployRequest(), timeout=CALL_LIMIT).digest)
+
+    def kill_worker(self) -> None:
+        """Kills the worker and waits for its end: while it dies it can still take a request."""
+        worker = self.status().model.worker_pid
+        ended = os.pidfd_open(worker)
+        try:
+            os.kill(worker, signal.SIGKILL)
+            assert select.select([ended], [], [], CALL_LIMIT)[0]
+        finally:
+            os.close(ended)
 
     def status(self) -> messages.StatusReply:
         """Returns the daemon's status."""

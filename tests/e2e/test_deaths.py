@@ -52,7 +52,7 @@ def test_killed_while_it_runs_one_request_fails_and_is_not_run_again(
 
 
 def test_killed_while_it_is_idle_nobody_notices(serving: Device) -> None:
-    os.kill(serving.status().model.worker_pid, signal.SIGKILL)
+    serving.kill_worker()
     assert serving.predict(b"a") == b"fake:a"
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_does_not_come_back_holds_requests_for_five_seconds(
 ) -> None:
     folder = next((serving.state / "models").iterdir())
     (folder / "behaviour.json").write_text('{"hello": "hang"}')
-    os.kill(serving.status().model.worker_pid, signal.SIGKILL)
+    serving.kill_worker()
     began = time.monotonic()
     error = refusal(serving, b"x")
     assert error.code == "UNAVAILABLE"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -181,7 +180,7 @@ def test_it_serves_again_after_a_crash_of_the_worker_and_of_the_daemon(serving: 
     picture = PICTURES[0].read_bytes()
     with serving.client() as client:
         before = client.predict({"images": picture})
-        os.kill(serving.status().model.worker_pid, signal.SIGKILL)
+        serving.kill_worker()
         assert client.predict({"images": picture}).top == before.top
         serving.stop(signal.SIGKILL)
         serving.start()
