@@ -15,8 +15,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from edged.compiler.graph import Node
 from edged.compiler.place import Placement
 from edged.compiler.steps import (
@@ -54,6 +52,11 @@ class ConvolutionDraft:
     last: int = 0
 
     @property
+    def reads(self) -> list[int]:
+        """The feature maps that the chain reads."""
+        return [self.source] if self.residual is None else [self.source, self.residual]
+
+    @property
     def open(self) -> bool:
         """Whether per-channel nodes and a residual may still join."""
         return self.residual is None and self.activation == "none"
@@ -71,6 +74,11 @@ class ScaleDraft:
     activation: Activation = "none"
     last: int = 0
 
+    @property
+    def reads(self) -> list[int]:
+        """The feature maps that the chain reads."""
+        return [self.source]
+
 
 @dataclass
 class SumDraft:
@@ -81,6 +89,11 @@ class SumDraft:
     target: int
     activation: Activation = "none"
     last: int = 0
+
+    @property
+    def reads(self) -> list[int]:
+        """The feature maps that the chain reads."""
+        return list(self.sources)
 
 
 @dataclass
@@ -93,6 +106,11 @@ class NormDraft:
     scale: Doubles | None = None
     last: int = 0
 
+    @property
+    def reads(self) -> list[int]:
+        """The feature maps that the chain reads."""
+        return [self.source]
+
 
 @dataclass
 class PlainDraft:
@@ -102,6 +120,13 @@ class PlainDraft:
     step: Activate | MaxPool | AveragePool | Copies | ZeroPad
     target: int
     last: int = 0
+
+    @property
+    def reads(self) -> list[int]:
+        """The feature maps that the chain reads."""
+        if isinstance(self.step, Copies):
+            return [box.source for box in self.step.boxes]
+        return [self.step.source]
 
 
 Draft = ConvolutionDraft | ScaleDraft | SumDraft | NormDraft | PlainDraft
@@ -251,23 +276,9 @@ class _Joining:
         wanted, kept = set(outputs), []
         for each in reversed(ordered):
             if each.target in wanted:
-                wanted.update(reads(each))
+                wanted.update(each.reads)
                 kept.append(each)
         return Drafts(kept[::-1], self._rules)
-
-
-def reads(made: Draft) -> list[int]:
-    """Returns the feature maps that a chain reads."""
-    if isinstance(made, ConvolutionDraft):
-        return [made.source] if made.residual is None else [made.source, made.residual]
-    if isinstance(made, SumDraft):
-        return list(made.sources)
-    if isinstance(made, PlainDraft) and isinstance(made.step, Copies):
-        return [box.source for box in made.step.boxes]
-    if isinstance(made, PlainDraft) and not isinstance(made.step, Copies):
-        return [made.step.source]
-    assert isinstance(made, (ScaleDraft, NormDraft))  # noqa: S101 - the union's last members
-    return [made.source]
 
 
 def _plain_rule(step: MaxPool | AveragePool | Copies | ZeroPad) -> str:
@@ -276,8 +287,3 @@ def _plain_rule(step: MaxPool | AveragePool | Copies | ZeroPad) -> str:
     if isinstance(step, AveragePool):
         return "average-pool"
     return "copy"
-
-
-def bias_of(made: ConvolutionDraft) -> Doubles:
-    """Returns the bias in float64, one value per output channel."""
-    return np.broadcast_to(made.bias, (made.step.weights.shape[0],))

@@ -20,7 +20,6 @@ from edged.compiler.chain import (
     PlainDraft,
     ScaleDraft,
     SumDraft,
-    bias_of,
 )
 from edged.compiler.graph import Node
 from edged.compiler.steps import Copies, Doubles, ZeroPad
@@ -134,7 +133,7 @@ class _Emitter:
             self.tensor(made.target),
             Window(window.kernel, window.stride, made.pads, window.dilation),
             self._weights(made),
-            _halves(made.node, "bias", bias_of(made)),
+            _halves(made.node, "bias", made.bias),
             None if made.residual is None else self.tensor(made.residual),
             made.activation,
         )

@@ -10,11 +10,11 @@ It does not judge the graph; ``check`` does.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from edged.errors import ConfigError, ModelError
 
@@ -80,7 +80,21 @@ def _parse(data: bytes, name: str) -> ModelProto:
         raise ModelError(f"cannot load {name}: it is not an ONNX model: {exc}") from exc
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"cannot load {name}: it is not an ONNX model: it has no graph")
+    _check_text(model, name)
     return model
+
+
+def _check_text(message: Message, name: str) -> None:
+    """Texts that are not UTF-8 come out of the parser as bytes, which no name may be."""
+    for field, value in message.ListFields():
+        if field.type not in {field.TYPE_MESSAGE, field.TYPE_STRING}:
+            continue
+        values: Iterable[Any] = [value] if isinstance(value, (Message, str, bytes)) else value
+        for each in values:
+            if isinstance(each, Message):
+                _check_text(each, name)
+            elif isinstance(each, bytes):
+                raise ModelError(f"cannot load {name}: no ONNX model: {field.name} is no text")
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:

@@ -158,6 +158,13 @@ def test_what_is_no_model_is_refused(data: bytes, reason: str) -> None:
         compiler.load(data)
 
 
+def test_names_that_are_no_text_are_refused() -> None:
+    data = conv_model().SerializeToString()
+
+    with pytest.raises(ModelError, match="op_type is no text"):
+        compiler.load(data.replace(b"Conv", b"Con\xff"))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot load .*absent\.onnx: No such file"):
         compiler.load(tmp_path / "absent.onnx")
