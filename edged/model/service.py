@@ -80,6 +80,7 @@ class Service:
         self._active: ModelProcess | None = None
         self._deaths_in_row = 0
         self._swapping = False
+        self._told_to_leave = False
         self._restarting: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -139,7 +140,7 @@ class Service:
 
     async def park(self, limit: float) -> None:
         """Holds requests and waits until none runs."""
-        self._swapping = True
+        self._swapping, self._told_to_leave = True, False
         await self._cancel_restart()
         self._front.park()
         self._change("swapping")
@@ -153,6 +154,7 @@ class Service:
     async def activate(self, candidate: ModelProcess, limit: float) -> None:
         """Takes the NPU from whoever is on it and gives it to the candidate."""
         if self._active is not None and self._active.lost is None:
+            self._told_to_leave = True
             await self._active.leave(limit)
         await candidate.activate(limit)
 
@@ -177,7 +179,9 @@ class Service:
         old, self._active = self._active, None
         if old is not None and old.lost is None:
             try:
-                await old.activate(limit)
+                # One that never left may be busy with the very request that took too long to end.
+                if self._told_to_leave:
+                    await old.activate(limit)
             except DeviceError as exc:
                 logger.warning("started anew: %s", exc, extra={"digest": old.digest})
             else:
