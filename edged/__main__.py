@@ -18,7 +18,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     try:
-        return cli.run(sys.argv[1:] if arguments is None else arguments)
+        return cli.main(sys.argv[1:] if arguments is None else arguments)
     except ConfigError as exc:
         return _fail(exc, USAGE)
     except EdgedError as exc:

@@ -22,7 +22,7 @@ def verbs() -> list[str]:
     return [name for name in VERBS if name in names]
 
 
-def run(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs the command in ``arguments`` and returns its exit status.
 
     Raises:
