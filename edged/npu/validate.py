@@ -182,9 +182,12 @@ def _check_pool(chain: MaxPool | AveragePool, source: Tensor, target: Tensor) ->
         low, high = 0, inside
         if isinstance(chain, AveragePool) and chain.include_pad:
             low, high = -window.pads[axis], inside + window.pads[axis + 2]
-        starts = np.arange(size)[:, None] * window.stride[axis] - window.pads[axis]
-        positions = starts + np.arange(window.kernel[axis])[None] * window.dilation[axis]
-        if not ((positions >= low) & (positions < high)).any(axis=1).all():
+        # First and last position of a window's kernel that lie from low to high - 1; not all of
+        # them at once: 2^16 windows of 2^10 positions would be half a gigabyte.
+        starts = np.arange(size) * window.stride[axis] - window.pads[axis]
+        first = np.maximum(-((starts - low) // window.dilation[axis]), 0)
+        last = np.minimum((high - 1 - starts) // window.dilation[axis], window.kernel[axis] - 1)
+        if (last < first).any():
             raise ModelError("a window lies wholly outside the image")
 
 
