@@ -118,10 +118,17 @@ class Device:
         return status
 
     def close(self) -> None:
-        """Ends whatever is left."""
-        if self.daemon is not None:
-            self.daemon.kill()
-            self.daemon.wait()
+        """Stops the daemon if it still runs; it must end in an orderly way."""
+        daemon, self.daemon = self.daemon, None
+        if daemon is None:
+            return
+        daemon.send_signal(signal.SIGTERM)
+        try:
+            status = daemon.wait(START_LIMIT)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            status = daemon.wait()
+        assert status == 0, self.log_text()
 
     def log_text(self) -> str:
         """Returns the daemons' output."""
