@@ -37,15 +37,19 @@ def read(path: Path) -> dict[str, Array]:
         ModelError: the file is missing, damaged or too large.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if sum(member.file_size for member in members) > SIZE_LIMIT:
-                raise ModelError(f"cannot read {path.name}: more than {SIZE_LIMIT} bytes of arrays")
-            return {
-                member.filename.removesuffix(".npy"): _array(archive, member) for member in members
-            }
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as exc:
-        raise ModelError(f"cannot read {path.name} of the model: {exc}") from exc
+        return _arrays(path)
+    except Exception as exc:  # damaged bytes reach zipfile, its decoders and NumPy's parser
+        cause = str(exc) or type(exc).__name__
+        raise ModelError(f"cannot read {path.name} of the model: {cause}") from exc
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        if size > SIZE_LIMIT:
+            raise ValueError(f"it holds {size} bytes of arrays, expected at most {SIZE_LIMIT}")
+        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:

@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +26,9 @@ Array: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = dict[str, Any]  # arrays, and bytes of a picture, by name
 Run: TypeAlias = Callable[[Values, Sequence[str]], Mapping[str, Array]]
 
+_Plan: TypeAlias = Sequence[tuple[Stage, Run, tuple[str, ...]]]
+
+RESULT_LIMIT = 64 * 1024 * 1024  # bytes of all results of a run, as no answer may be larger
 FILE_LIMIT = 1024 * 1024  # bytes of the manifest, and of the labels
 
 
@@ -111,23 +114,28 @@ class Pipeline:
             deadline: as ``time.monotonic`` gives it; no further item is begun after it.
 
         Raises:
-            RequestError: an input is not what the model takes, or the deadline passed.
+            RequestError: an input is not what the model takes, the deadline passed, or results
+                are more than ``RESULT_LIMIT``; of a batch the text says which item.
             ModelError: the model fails on it, or answers with other shapes than it says.
         """
         wanted = tuple(spec.name for spec in self.manifest.signature.outputs)
         wanted = wanted if outputs is None else tuple(outputs)
         plan = self._plan(wanted)
+        batch = _Batch(self.manifest.signature.inputs, inputs)
         made: dict[str, list[Array]] = {name: [] for name in wanted}
         times: dict[str, int] = {stage.kind: 0 for stage, _, _ in plan}
-        for values in _items(self.manifest.signature.inputs, inputs):
+        room = RESULT_LIMIT
+        for index in range(batch.size):
             if deadline is not None and time.monotonic() >= deadline:
-                raise RequestError("DEADLINE_EXCEEDED", "the deadline passed while the model ran")
-            for stage, run, names in plan:
-                start = time.perf_counter_ns()
-                values.update(run(values, names))
-                times[stage.kind] += time.perf_counter_ns() - start
+                done = f"the time was over when {index} of {batch.size} items were done"
+                raise RequestError("DEADLINE_EXCEEDED", f"{done}: send fewer, or allow more time")
+            values = _run_item(plan, batch, index, times)
             for name, arrays in made.items():
                 arrays.append(values[name])
+                room -= values[name].nbytes
+            if room < 0:
+                done = f"{index + 1} of {batch.size} items gave more than {RESULT_LIMIT} bytes"
+                raise RequestError("RESOURCE_EXHAUSTED", f"{done}: send fewer, or ask for less")
         results = {name: _joined(name, arrays) for name, arrays in made.items()}
         self._check_outputs(results)
         return Result(results, {kind: spent // 1000 for kind, spent in times.items()})
@@ -136,7 +144,7 @@ class Pipeline:
         """Gives the device's threads and memory back."""
         self.npu.close()
 
-    def _plan(self, wanted: Sequence[str]) -> list[tuple[Stage, Run, tuple[str, ...]]]:
+    def _plan(self, wanted: Sequence[str]) -> _Plan:
         """Returns the stages that the wanted outputs need, each with what it must make."""
         needed = set(wanted)
         plan = []
@@ -191,23 +199,45 @@ def _check_shapes(manifest: Manifest, ports: Mapping[str, tuple[int, ...]]) -> N
             )
 
 
-def _items(
-    specs: Sequence[TensorSpec], inputs: Mapping[str, npt.ArrayLike | Sequence[bytes]]
-) -> Iterator[Values]:
-    """Yields the inputs of each item."""
-    names = {spec.name for spec in specs}
-    if set(inputs) != names:
-        raise RequestError(
-            "INVALID_ARGUMENT", f"inputs are named {sorted(inputs)}, expected {sorted(names)}"
-        )
-    checked = {spec: _checked(spec, inputs[spec.name]) for spec in specs}
-    sizes = {spec.name: len(value) for spec, value in checked.items() if spec.batched}
-    if len(set(sizes.values())) > 1 or 0 in sizes.values():
-        raise RequestError(
-            "INVALID_ARGUMENT", f"inputs have batches of {sizes}, expected one size from 1 up"
-        )
-    for index in range(next(iter(sizes.values()), 1)):
-        yield {spec.name: _item(spec, value, index) for spec, value in checked.items()}
+def _run_item(plan: _Plan, batch: _Batch, index: int, times: dict[str, int]) -> Values:
+    """Returns the values of one item, with what each planned stage makes; adds to the times."""
+    values = batch.item(index)
+    try:
+        for stage, run, names in plan:
+            start = time.perf_counter_ns()
+            values.update(run(values, names))
+            times[stage.kind] += time.perf_counter_ns() - start
+    except RequestError as exc:
+        if batch.size == 1:
+            raise
+        raise RequestError(exc.code, f"item {index + 1} of {batch.size}: {exc}") from exc
+    return values
+
+
+class _Batch:
+    """Checked inputs, to be taken item by item."""
+
+    def __init__(
+        self,
+        specs: Sequence[TensorSpec],
+        inputs: Mapping[str, npt.ArrayLike | Sequence[bytes]],
+    ) -> None:
+        names = {spec.name for spec in specs}
+        if set(inputs) != names:
+            raise RequestError(
+                "INVALID_ARGUMENT", f"inputs are named {sorted(inputs)}, expected {sorted(names)}"
+            )
+        self._values = {spec: _checked(spec, inputs[spec.name]) for spec in specs}
+        sizes = {spec.name: len(value) for spec, value in self._values.items() if spec.batched}
+        if len(set(sizes.values())) > 1 or 0 in sizes.values():
+            raise RequestError(
+                "INVALID_ARGUMENT", f"inputs have batches of {sizes}, expected one size from 1 up"
+            )
+        self.size = next(iter(sizes.values()), 1)
+
+    def item(self, index: int) -> Values:
+        """Returns the inputs of one item, by name."""
+        return {spec.name: _item(spec, value, index) for spec, value in self._values.items()}
 
 
 def _checked(spec: TensorSpec, value: npt.ArrayLike | Sequence[bytes]) -> Array | Sequence[bytes]:

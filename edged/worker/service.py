@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -23,7 +24,10 @@ from edged.worker.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
-MESSAGE_LIMIT = 1024  # characters of an error's text, as TensorFlow Serving cuts it
+MESSAGE_LIMIT = 1024  # bytes of an error's text, as TensorFlow Serving cuts it
+# Seconds for all items of a request. The daemon ends a worker that is silent for 60, so that must
+# not be how a caller learns that a batch was too large; one picture may take ten by itself.
+RUN_LIMIT = 45.0
 
 
 class Service:
@@ -73,6 +77,13 @@ class Service:
         except (ModelError, DeviceError) as exc:
             logger.error("%s", exc)  # noqa: TRY400 - the text says it all
             return error("INTERNAL", str(exc), question.id)
+        except MemoryError:
+            logger.error("cannot answer %s: out of memory", question.kind.name)  # noqa: TRY400
+            return error(
+                "RESOURCE_EXHAUSTED",
+                "there is not enough memory for this request: send fewer or smaller items at once",
+                question.id,
+            )
         except Exception:
             logger.exception("cannot answer %s", question.kind.name)
             return error(
@@ -106,7 +117,7 @@ class Service:
     def _predict(self, question: Frame) -> Frame:
         start = time.perf_counter_ns()
         self._need_npu()
-        deadline = _deadline(question.meta)
+        deadline = time.monotonic() + min(_remaining(question.meta), RUN_LIMIT)
         manifest = self._pipeline.manifest
         asked = signature.parse(question.body, manifest, strict=question.meta.get("strict") is True)
         parsed = time.perf_counter_ns()
@@ -138,20 +149,23 @@ class Service:
 
 def error(code: str, message: str, question: int = 0) -> Frame:
     """Returns an ERROR frame; ``question`` is the id of what it answers."""
-    if len(message) > MESSAGE_LIMIT:
-        message = message[:MESSAGE_LIMIT] + "...TRUNCATED"
+    # Bytes, not characters: a status travels in a header, where each byte beyond ASCII takes three.
+    encoded = message.encode(errors="replace")
+    if len(encoded) > MESSAGE_LIMIT:
+        message = encoded[:MESSAGE_LIMIT].decode(errors="ignore") + "...TRUNCATED"
     return Frame(Kind.ERROR, question, {"code": code, "message": message})
 
 
-def _deadline(meta: dict[str, Any]) -> float | None:
+def _remaining(meta: dict[str, Any]) -> float:
+    """Returns the seconds until the caller's deadline."""
     remaining = meta.get("remaining_us")
     if remaining is None:
-        return None
+        return math.inf
     if isinstance(remaining, bool) or not isinstance(remaining, int):
         raise ProtocolError(f"cannot read PREDICT: remaining_us is {remaining!r:.80}")
     if remaining <= 0:
         raise RequestError("DEADLINE_EXCEEDED", "the deadline passed before the model ran")
-    return time.monotonic() + remaining / 1e6
+    return remaining / 1e6
 
 
 def _count(meta: dict[str, Any]) -> int:

@@ -19,10 +19,11 @@ from google.protobuf.message import DecodeError
 from edged.errors import RequestError
 from edged.manifest import Manifest, TensorSpec
 from edged.messages import ModelSpec, PredictRequest, PredictResponse, TensorProto
-from edged.worker import tensors
+from edged.worker import tensors, wire
 from edged.worker.tensors import Array, Value
 
 SIGNATURE = "serving_default"
+_SHOWN = 100  # characters of a name in an error
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Question:
     outputs: Mapping[str, str]
 
 
-def parse(body: bytes | memoryview, manifest: Manifest, *, strict: bool = False) -> Question:
+def parse(body: bytes, manifest: Manifest, *, strict: bool = False) -> Question:
     """Returns what a PredictRequest asks.
 
     Args:
@@ -49,8 +50,9 @@ def parse(body: bytes | memoryview, manifest: Manifest, *, strict: bool = False)
     Raises:
         RequestError: the request does not fit the model.
     """
+    wire.check(body)
     try:
-        request = PredictRequest.FromString(body)  # type: ignore[arg-type]
+        request = PredictRequest.FromString(body)
     except DecodeError as exc:
         raise RequestError("INVALID_ARGUMENT", f"cannot parse PredictRequest: {exc}") from exc
     _check_model(request, manifest, strict=strict)
@@ -105,13 +107,14 @@ def _check_model(request: PredictRequest, manifest: Manifest, *, strict: bool) -
     if choice == "version_label":
         raise RequestError(
             "INVALID_ARGUMENT",
-            f"Unrecognized servable version label: {spec.version_label}; "
+            f"Unrecognized servable version label: {_cut(spec.version_label)}; "
             f"model {manifest.name!r} has version {manifest.version!r} and no labels",
         )
     name = spec.name or manifest.name
     other_version = choice == "version" and spec.version.value != _version(manifest)
     if name != manifest.name or other_version:
-        asked = f"Specific({name}, {spec.version.value})" if choice else f"Latest({name})"
+        named = _cut(name)
+        asked = f"Specific({named}, {spec.version.value})" if choice else f"Latest({named})"
         raise RequestError(
             "NOT_FOUND",
             f"Servable not found for request: {asked}; "
@@ -120,7 +123,8 @@ def _check_model(request: PredictRequest, manifest: Manifest, *, strict: bool) -
     if spec.signature_name not in ("", SIGNATURE):
         raise RequestError(
             "FAILED_PRECONDITION",
-            f'Serving signature key "{spec.signature_name}" not found. Expected "{SIGNATURE}".',
+            f'Serving signature key "{_cut(spec.signature_name)}" not found. '
+            f'Expected "{SIGNATURE}".',
         )
 
 
@@ -141,7 +145,7 @@ def _inputs(sent: Mapping[str, TensorProto], specs: Sequence[TensorSpec]) -> dic
                 "INVALID_ARGUMENT",
                 f"Signature input alias: {spec.name}(feed name: {spec.name}:0) "
                 f"not found in request and no default value provided. Inputs sent: {_set(sent)}. "
-                f"Inputs expected to be in the set {_set(known)}.",
+                f"Inputs expected to be in the set {_set(known, 400)}.",
             )
     return {
         spec.name: tensors.decode(names[0], sent[names[0]], spec) for spec, names in given.items()
@@ -155,8 +159,8 @@ def _outputs(asked: Iterable[str], specs: Sequence[TensorSpec]) -> dict[str, str
         if name not in known:
             raise RequestError(
                 "INVALID_ARGUMENT",
-                f"output tensor alias not found in signature: {name} "
-                f"Outputs expected to be in the set {_set(known)}.",
+                f"output tensor alias not found in signature: {_cut(name)} "
+                f"Outputs expected to be in the set {_set(known, 700)}.",
             )
         if name in chosen:
             raise RequestError("INVALID_ARGUMENT", f"duplicate output tensor alias: {name}")
@@ -164,5 +168,18 @@ def _outputs(asked: Iterable[str], specs: Sequence[TensorSpec]) -> dict[str, str
     return chosen or known
 
 
-def _set(names: Iterable[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
+def _set(names: Iterable[str], room: int = 220) -> str:
+    """Returns names for an error, cut so that what the error says behind them is seen too."""
+    ordered = sorted(names)
+    shown: list[str] = []
+    for name in ordered:
+        room -= len(name) + 1
+        if room < 0 and shown:
+            break
+        shown.append(_cut(name))
+    more = len(ordered) - len(shown)
+    return "{" + ",".join(shown) + (f",... and {more} more" if more else "") + "}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _SHOWN else name[:_SHOWN] + "..."

@@ -132,7 +132,8 @@ def _strings(name: str, tensor: TensorProto, shape: tuple[int, ...]) -> list[byt
 
 def _array(name: str, tensor: TensorProto, shape: tuple[int, ...], kind: _Kind) -> Array:
     count = math.prod(shape)
-    if count * kind.dtype.itemsize > SIZE_LIMIT:
+    # A size of 0 does not make the others harmless: NumPy multiplies them all the same.
+    if math.prod(size or 1 for size in shape) * kind.dtype.itemsize > SIZE_LIMIT:
         raise _refusal(
             f"input {name!r} has shape {list(shape)}: more than the {SIZE_LIMIT} bytes allowed"
         )

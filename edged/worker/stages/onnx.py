@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from edged.errors import ModelError, RequestError
@@ -69,6 +70,12 @@ class OnnxStage:
             if type(exc).__name__ == "InvalidArgument":
                 raise RequestError("INVALID_ARGUMENT", cause) from exc
             raise ModelError(cause) from exc
+        for name, value in zip(wanted, made, strict=True):
+            if not isinstance(value, np.ndarray):
+                raise ModelError(
+                    f"cannot use output {name!r} of graph {self._name}: expected a tensor, "
+                    f"got a {type(value).__name__}"
+                )
         return dict(zip(wanted, made, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from pathlib import Path
@@ -106,5 +107,19 @@ def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
     ):
         for _ in range(300):
             member.write(bytes(1 << 20))
-    with pytest.raises(ModelError, match="more than 268435456 bytes of arrays"):
+    with pytest.raises(
+        ModelError, match=r"holds 314\d+ bytes of arrays, expected at most 268435456"
+    ):
         golden.read(path)
+
+
+def test_arrays_damaged_anywhere_are_refused_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    for deflated in (False, True):
+        save = np.savez_compressed if deflated else np.savez
+        save(path, x=np.arange(20, dtype=np.float32))
+        good = path.read_bytes()
+        for at in range(len(good)):
+            path.write_bytes(good[:at] + bytes([good[at] ^ 0x5D]) + good[at + 1 :])
+            with contextlib.suppress(ModelError):
+                golden.read(path)

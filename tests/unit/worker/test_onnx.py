@@ -81,3 +81,21 @@ def test_telemetry_is_off_whatever_the_environment_says(tmp_path: Path) -> None:
         [sys.executable, "-c", code, path], env=environment, capture_output=True, check=True
     )
     assert done.stdout == b"1\n"
+
+
+def test_an_output_that_is_no_tensor_is_the_models_fault(tmp_path: Path) -> None:
+    made = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("SequenceConstruct", ["x", "x"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+            [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        ),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    path = tmp_path / "g.onnx"
+    onnx.save(made, path)
+    stage = OnnxStage(path, ["x"], ["y"], threads=1)
+    with pytest.raises(ModelError, match=r"output 'y' of graph g\.onnx: expected a tensor, got a"):
+        stage.run({"x": np.ones((3, 4), np.float32)}, ["y"])

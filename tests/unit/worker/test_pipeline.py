@@ -14,6 +14,7 @@ import pytest
 
 from edged import npu
 from edged.errors import ModelError, RequestError
+from edged.worker import pipeline as module
 from edged.worker.pipeline import Pipeline
 from tests.unit.worker import models
 from tests.unit.worker.pictures import encoded, noise
@@ -196,3 +197,20 @@ def test_outputs_that_are_not_as_the_manifest_says_are_the_models_fault(model: P
     with pytest.raises(ModelError, match=r"float32 \[1, 5\], its manifest says float32 \[-1, 6\]"):
         opened.run({"images": PICTURES[:1]})
     opened.close()
+
+
+def test_the_item_of_a_batch_that_is_at_fault_is_named(pipeline: Pipeline) -> None:
+    with pytest.raises(RequestError, match=r"^item 3 of 4: cannot decode picture: expected JPEG"):
+        pipeline.run({"images": [*PICTURES[:2], b"nonsense", PICTURES[0]]})
+    with pytest.raises(RequestError, match=r"^cannot decode picture"):
+        pipeline.run({"images": [b"nonsense"]})
+
+
+def test_results_beyond_the_limit_are_refused_before_all_are_made(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RESULT_LIMIT", 2 * 5 * 4)
+    assert pipeline.run({"images": PICTURES[:2]}).outputs
+    with pytest.raises(RequestError, match="3 of 4 items gave more than 40 bytes") as caught:
+        pipeline.run({"images": [PICTURES[0]] * 4})
+    assert caught.value.code == "RESOURCE_EXHAUSTED"

@@ -58,3 +58,32 @@ def test_an_answer_too_large_for_the_link_is_an_error(
 def test_what_is_no_question_ends_the_service(active: Service, kind: Kind) -> None:
     with pytest.raises(ProtocolError):
         active.answer(Frame(kind))
+
+
+def test_too_little_memory_for_a_request_is_said(
+    active: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_named: object) -> Result:
+        raise MemoryError
+
+    monkeypatch.setattr(Pipeline, "run", fail)
+    answer = active.answer(Frame(Kind.PREDICT, 9, {}, predict(PICTURE)))
+    assert (answer.id, answer.meta["code"]) == (9, "RESOURCE_EXHAUSTED")
+    assert "not enough memory" in answer.meta["message"]
+
+
+def test_a_batch_that_would_run_too_long_is_ended_before_the_daemon_ends_the_worker(
+    active: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RUN_LIMIT", 0.01)
+    for meta in ({}, {"remaining_us": 60_000_000}):
+        answer = active.answer(Frame(Kind.PREDICT, 9, meta, predict(*[PICTURE] * 5000)))
+        assert answer.meta["code"] == "DEADLINE_EXCEEDED"
+        assert "of 5000 items were done: send fewer" in answer.meta["message"]
+
+
+@pytest.mark.parametrize("character", ["x", "\u00fc", "\u4e2d", "\U0001f600", "\ud800"])
+def test_errors_are_cut_to_what_fits_a_header(character: str) -> None:
+    text = str(service.error("INTERNAL", character * 5000).meta["message"])
+    assert text.endswith("...TRUNCATED")
+    assert 1000 < len(text.encode()) <= 1024 + len("...TRUNCATED")

@@ -219,3 +219,30 @@ def test_bytes_that_are_no_request_are_refused() -> None:
     with pytest.raises(RequestError, match="cannot parse PredictRequest") as caught:
         signature.parse(b"\xff\xff\xff", MANIFEST)
     assert caught.value.code == "INVALID_ARGUMENT"
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: request(LONG, "right"), "Inputs expected to be in the set {Placeholder:0,left,"),
+        (lambda: request(LONG), "Missing but required: {left,right}."),
+        (
+            lambda: request(*(f"input-{number:04}" for number in range(2000))),
+            ",... and 1980 more}) != len({left,right})",
+        ),
+        (lambda: request("left", "right", outputs=(LONG,)), "set {features,other,output_alias}."),
+        (lambda: named(LONG), "...); expected model 'surface', version '7'"),
+        (lambda: named(label=LONG), "...; model 'surface' has version '7' and no labels"),
+        (lambda: named(signature=LONG), 'not found. Expected "serving_default".'),
+    ],
+)
+def test_names_of_any_length_do_not_hide_what_was_expected(
+    make: Callable[[], PredictRequest], says: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse(make())
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 1024

@@ -96,6 +96,8 @@ def unknown_rank() -> TensorProto:
         (floats([2**62, 4], [1]), spec("float32", -1, 4), "more than the 67108864 bytes allowed"),
         (floats([2**63 - 1, 2**63 - 1], [1]), spec("float32", -1, -1), "more than the"),
         (floats([2**24 + 1], [1]), spec("float32", -1), "more than the 67108864 bytes allowed"),
+        (floats([0, 2**62], []), spec("float32", -1, -1), "more than the 67108864 bytes allowed"),
+        (floats([2**40, 2**40, 0], [1]), spec("float32", -1, -1, 0), "more than the"),
         (unknown_rank(), spec("float32", -1), "no known rank"),
         (floats([1], [1]), spec("float64", 1), "of type DT_FLOAT, expected DT_DOUBLE"),
         (floats([1], [1]), spec("string", -1), "of type DT_FLOAT, expected DT_STRING"),
