@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,8 +35,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Gives the reference of a model's image by the model's name; each is built once."""
     pytest.importorskip("onnx", reason="building a model needs onnx (edged[build])")
     folder = tmp_path_factory.mktemp("images")
-    builders = {
+    builders: dict[str, Callable[[Path], str]] = {
         "surface": models.build_surface,
+        "surface-ms-fp11": functools.partial(models.build_surface, format="ms-fp11"),
         "net": models.build_net,
         "resnet50": models.build_resnet50,
     }

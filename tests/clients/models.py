@@ -26,14 +26,15 @@ OUTPUT_SHAPES = {SCORES: (4,), FEATURES: (16, 1, 1), MAPS: (3, 224, 224)}
 NET_VERSION = 3
 
 
-def build_surface(folder: Path) -> str:
+def build_surface(folder: Path, format: str = "ms-fp13") -> str:  # noqa: A002
     """The demo model, which takes pictures; returns its reference."""
     import edged
 
-    reference = f"oci:{folder / 'surface'}"
+    reference = f"oci:{folder / f'surface-{format}'}"
     edged.build(
         DEMO / "surface.onnx",
         reference,
+        format=format,
         name="surface",
         version="1",
         labels=DEMO / "labels.txt",
