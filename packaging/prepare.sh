@@ -126,7 +126,7 @@ installed() {
     for extra in "$@"; do
         case " ${have#* } " in *" $extra "*) ;; *) return 1 ;; esac
     done
-    "$venv/bin/python" -c 'import edged.npu._native' 2>/dev/null
+    "$venv/bin/python" -c 'import edged.npu._native, edged.worker.stages._image' 2>/dev/null
 }
 
 # Is there an environment already, whole and of this Python?
@@ -163,7 +163,7 @@ install_edged() {
         fail "pip could not install edged (status $status; 124 means its time limit)" \
             "everything it said is in $install_log"
     }
-    "$venv/bin/python" -c 'import edged.npu._native' ||
+    "$venv/bin/python" -c 'import edged.npu._native, edged.worker.stages._image' ||
         fail "edged was installed, but its native part does not load" "see $install_log"
     echo "$sum $*" >"$stamp"
     exec 9>&-
