@@ -160,14 +160,14 @@ class Daemon:
         await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
         from edged.rpc import control, predict
         from edged.rpc.health import Health
-        from edged.rpc.server import Server
+        from edged.rpc.server import CONTROL_LIMIT, Server
 
         health = Health()
         self._service.on_change.append(lambda now: health.set(serving=now.serving))
         health.set(serving=self._service.condition.serving)
         servers = Servers(
             Server([predict.handlers(self._front), health.handlers()]),
-            Server([control.handlers(self)]),
+            Server([control.handlers(self)], CONTROL_LIMIT),
         )
         config = self._config
         servers.data.listen_tcp(*configuration.split_address(config.listen))

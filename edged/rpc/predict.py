@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 import grpc
 
+from edged.errors import RequestError
 from edged.rpc.front import DEFAULTS, Answer, Front, Options
 from edged.rpc.interceptors import Context, unary
 
@@ -45,11 +46,14 @@ def handlers(front: Front) -> grpc.GenericRpcHandler:
 
     async def predict(body: bytes, context: Context) -> bytes:
         request_id = ("edged-request-id", f"{boot}-{next(numbers)}")
-        context.set_trailing_metadata((request_id,))
         # The stubs say float, grpc says None for a caller who set no deadline.
         remaining: float | None = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        answer = await front.predict(body, deadline, _options(context))
+        try:
+            answer = await front.predict(body, deadline, _options(context))
+        except RequestError:
+            context.set_trailing_metadata((request_id,))
+            raise
         context.set_trailing_metadata((request_id, *_metadata(answer)))
         return answer.reply.body
 

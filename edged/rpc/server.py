@@ -17,9 +17,8 @@ from edged.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 MESSAGE_LIMIT = 64 * 1024 * 1024  # bytes, either way
+CONTROL_LIMIT = 1024 * 1024
 OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT),
     # Else a second daemon would share the port, and half of the callers, without an error.
     ("grpc.so_reuseport", 0),
     # Callers that keep idle connections open ping more often than the default allows.
@@ -33,10 +32,14 @@ class Server:
 
     Args:
         handlers: of the services it has.
+        message_limit: bytes of one message, either way.
     """
 
-    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        self._server = grpc.aio.server(options=OPTIONS)
+    def __init__(
+        self, handlers: Sequence[grpc.GenericRpcHandler], message_limit: int = MESSAGE_LIMIT
+    ) -> None:
+        limits = [(f"grpc.max_{way}_message_length", message_limit) for way in ("receive", "send")]
+        self._server = grpc.aio.server(options=[*OPTIONS, *limits])
         self._server.add_generic_rpc_handlers(tuple(handlers))
         self._sockets: list[Path] = []
         self.addresses: list[str] = []

@@ -189,6 +189,31 @@ def test_the_same_image_again_changes_nothing(serving: Device) -> None:
     assert serving.status().model == before
 
 
+def test_a_deployment_goes_on_when_the_operator_hangs_up(serving: Device) -> None:
+    reference = images.write(serving.folder / "new", "new")
+    with serving.channel(f"unix:{serving.run}/control.sock") as channel:
+        deploy = channel.unary_stream(
+            "/edged.control.v1.Control/Deploy",
+            messages.DeployRequest.SerializeToString,
+            messages.DeployEvent.FromString,
+        )
+        events = deploy(messages.DeployRequest(reference=reference), timeout=60)
+        assert next(events).state == "queued"
+        events.cancel()
+    # The next change waits for it.
+    assert serving.deploy(f"oci:{serving.folder}/old")[-1].state == "committed"
+    status = serving.status()
+    assert status.counters.deployments == 3
+    assert status.model.name == "old"
+    assert status.previous_digest not in ("", status.model.digest)
+
+
+def test_an_operators_message_has_a_limit(serving: Device) -> None:
+    with pytest.raises(RequestError) as caught:
+        serving.deploy("oci:/" + "x" * 2_000_000)
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+
+
 def test_deployments_wait_for_each_other(serving: Device) -> None:
     references = [images.write(serving.folder / f"m{n}", f"m{n}") for n in range(3)]
     outcomes: list[str] = []
