@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,62 @@ def encoded(picture: Image.Image | npt.NDArray[Any], kind: str = "PNG", **option
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def png(pixels: npt.NDArray[Any], *, interlaced: bool = False, extra: bytes = b"") -> bytes:
+    """A PNG of kinds that Pillow does not write.
+
+    Args:
+        pixels: uint8 or uint16, of 1 to 4 channels.
+        interlaced: in the seven passes of Adam7.
+        extra: chunks between the header and the pixels.
+    """
+    height, width, channels = pixels.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    depth = pixels.dtype.itemsize * 8
+    passes = [pixels[top::down, left::right] for top, left, down, right in ADAM7]
+    rows = b"".join(
+        b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes()
+        for part in (passes if interlaced else [pixels])
+        if part.size
+        for row in part
+    )
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    end = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + end
+
+
+# First row and column, and the steps from row to row and column to column, of each pass.
+ADAM7 = (
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it is of this size, with hardly any pixels in it."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
+
+
+def rotated(picture: Image.Image) -> bytes:
+    """A JPEG that is to be turned by 90 degrees to be seen as it was taken."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(picture, "JPEG", exif=exif.tobytes())
+
+
+def of_many_scans(scans: int, side: int = 512) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    data = encoded(noise(side, side), "JPEG", progressive=True)
+    scan = data.rindex(b"\xff\xda\x00")
+    return data[:scan] + data[scan:-2] * scans + data[-2:]
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Tensor:

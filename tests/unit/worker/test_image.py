@@ -8,20 +8,29 @@ import struct
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from edged.errors import RequestError
 from edged.manifest import PRESETS, Preprocess
 from edged.worker.stages import _image, image
 from edged.worker.stages.image import ImageStage, decode, shorter_side_to
-from tests.unit.worker.pictures import Tensor, encoded, noise, preprocessed
+from tests.unit.worker.pictures import (
+    Tensor,
+    chunk,
+    encoded,
+    noise,
+    of_many_scans,
+    png,
+    png_header,
+    preprocessed,
+    rotated,
+)
 
 PHOTOS = ("dog", "schoolbus", "snowleopardgaze")
 
@@ -164,10 +173,47 @@ def test_every_kind_of_jpeg_becomes_its_colours() -> None:
 
 
 def test_rotation_in_exif_is_not_applied() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees to view
-    data = encoded(noise(16, 8), "JPEG", exif=exif.tobytes())
-    assert decode(data).size == (8, 16)
+    assert decode(rotated(Image.fromarray(noise(16, 8)))).size == (8, 16)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_of_sixteen_bits_the_upper_eight_count(channels: int) -> None:
+    wide = noise(5, 6, 2 * channels).view(">u2").astype(np.uint16).reshape(5, 6, channels)
+    upper = (wide >> 8).astype(np.uint8)
+    expected = upper[:, :, :3] if channels > 2 else upper[:, :, :1].repeat(3, axis=2)
+    for interlaced in (False, True):
+        np.testing.assert_array_equal(plain(png(wide, interlaced=interlaced), 5, 6), expected)
+
+
+def test_interlaced_pictures_are_put_together() -> None:
+    pixels = noise(11, 13)
+    np.testing.assert_array_equal(plain(png(pixels, interlaced=True), 11, 13), pixels)
+
+
+def test_of_an_animation_the_first_picture_counts() -> None:
+    frames = [Image.fromarray(noise(5, 6, seed=seed)) for seed in range(3)]
+    data = encoded(frames[0], save_all=True, append_images=frames[1:])
+    assert b"acTL" in data
+    np.testing.assert_array_equal(plain(data, 5, 6), noise(5, 6))
+
+
+def test_a_transparent_colour_stays_the_colour_it_is() -> None:
+    pixels = noise(5, 6)
+    key = tuple(int(value) for value in pixels[2, 3])
+    np.testing.assert_array_equal(plain(encoded(pixels, transparency=key), 5, 6), pixels)
+
+
+def test_colour_profiles_gamma_and_what_follows_the_end_are_not_looked_at() -> None:
+    pixels = noise(5, 6)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    np.testing.assert_array_equal(plain(encoded(pixels, icc_profile=profile), 5, 6), pixels)
+    gamma = chunk(b"gAMA", struct.pack(">I", 100_000))
+    np.testing.assert_array_equal(plain(png(pixels, extra=gamma), 5, 6), pixels)
+    jpeg = encoded(pixels, "JPEG", quality=95)
+    expected = plain(jpeg, 5, 6)
+    tagged = encoded(pixels, "JPEG", quality=95, icc_profile=profile)
+    for data in (tagged, jpeg + jpeg, jpeg + bytes(1000)):
+        np.testing.assert_array_equal(plain(data, 5, 6), expected)
 
 
 def test_pictures_that_pillow_keeps_in_pieces_are_read_right() -> None:
@@ -222,18 +268,6 @@ def test_damaged_pictures_are_decoded_or_refused(data: st.DataObject) -> None:
         assert np.isfinite(got).all()
 
 
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + check
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(bytes(1000))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    )
-
-
 def test_decompression_bombs_are_refused_before_they_are_decoded() -> None:
     assert "100000 x 100000 pixels, expected at most 50000000" in refused(png_header(10**5, 10**5))
     assert "expected at most 50000000" in refused(png_header(2**31 - 1, 2**31 - 1))
@@ -241,9 +275,7 @@ def test_decompression_bombs_are_refused_before_they_are_decoded() -> None:
 
 
 def test_a_jpeg_of_very_many_scans_is_refused() -> None:
-    data = encoded(noise(512, 512), "JPEG", progressive=True)
-    scan = data.rindex(b"\xff\xda\x00")
-    hostile = data[:scan] + data[scan:-2] * 4000 + data[-2:]
+    hostile = of_many_scans(4000)
     start = time.monotonic()
     assert "scans of 262144 pixels" in refused(hostile)
     assert time.monotonic() - start < 5
