@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edged import compiler, npu, oci
 from edged.build import golden, report, wiring
 from edged.build.preprocess import PreprocessLike, read_preprocess
-from edged.build.source import LabelsLike, SourceLike, open_source, read_labels
+from edged.build.source import LabelsLike, SourceLike, WeightsLike, open_source, read_labels
 from edged.compiler.source import read
 from edged.errors import ConfigError, ModelError
 from edged.manifest import Manifest, Preprocess
@@ -37,11 +37,13 @@ class Built:
         manifest: the model's.
         files: content by the path in the model's folder, the manifest's included.
         rows: of the build report.
+        notes: what whoever builds it should know, in sentences.
     """
 
     manifest: Manifest
     files: Mapping[str, bytes] = field(repr=False)
     rows: tuple[compiler.ReportRow, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> oci.ModelFacts:
@@ -68,7 +70,8 @@ def build(
     preprocess: PreprocessLike = None,
     classifier: compiler.Classifier = "cpu",
     sku: str = DEFAULT_SKU,
-    weights: str | None = None,
+    weights: WeightsLike = None,
+    outputs: Sequence[str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> oci.Digest:
     """Builds a model image.
@@ -86,14 +89,16 @@ def build(
             the name of a preset; None for a model that takes tensors.
         classifier: where Gemm runs, ``"cpu"`` or ``"npu"``.
         sku: of the device to build for.
-        weights: of a model edged knows, ``random:SEED``.
+        weights: of a model edged knows: ``random:SEED``, or an .npz file keyed by TensorFlow's
+            names of its variables.
+        outputs: values of the graph to answer with, in this order; the graph's outputs if None.
         annotations: more annotations for the image's manifest.
 
     Returns:
         The digest of the image's manifest; equal inputs give equal digests.
 
     Raises:
-        ModelError: the graph cannot be built; nothing is written.
+        ModelError: the graph cannot be built, or the weights are not its own; nothing is written.
         ConfigError: an argument is wrong.
         StoreError: the image cannot be written.
     """
@@ -108,6 +113,7 @@ def build(
         classifier=classifier,
         sku=sku,
         weights=weights,
+        outputs=outputs,
     )
     return oci.write_image(built.files, built.facts, reference, annotations=annotations)
 
@@ -122,7 +128,8 @@ def assemble(
     preprocess: PreprocessLike = None,
     classifier: compiler.Classifier = "cpu",
     sku: str = DEFAULT_SKU,
-    weights: str | None = None,
+    weights: WeightsLike = None,
+    outputs: Sequence[str] | None = None,
 ) -> Built:
     """Makes the files of a model; arguments and errors as for ``build``."""
     _check_text("version", version)
@@ -134,7 +141,8 @@ def assemble(
     settings = _settings(model, opened.preprocess if preprocess is None else preprocess)
     if settings is not None:
         model = _with_size(model, settings)
-    partition = compiler.partition(model, format=format, sku=sku, classifier=classifier)
+    graph = compiler.load(model, outputs=_outputs(outputs))
+    partition = compiler.partition(graph, format=format, sku=sku, classifier=classifier)
     signature, stages = wiring.wire(partition, opened, settings)
     _check_labels(classes, signature.outputs[0].shape, len(signature.outputs))
     manifest = Manifest(
@@ -156,7 +164,7 @@ def assemble(
             files[path] = part.SerializeToString(deterministic=True)
     if classes:
         files[LABELS] = "".join(f"{each}\n" for each in classes).encode()
-    return _with_golden(manifest, files, partition)
+    return replace(_with_golden(manifest, files, partition), notes=opened.notes)
 
 
 def _with_golden(
@@ -175,6 +183,14 @@ def _with_golden(
     manifest = replace(manifest, golden=golden.golden(npu_outputs))
     files[MANIFEST] = manifest.to_json()
     return Built(Manifest.parse(files[MANIFEST]), files, partition.report)
+
+
+def _outputs(names: Sequence[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    if isinstance(names, str) or not names or len(set(names)) != len(names):
+        raise ConfigError(f"cannot build: outputs must be different names, got {names!r}")
+    return list(names)
 
 
 def _check_text(what: str, text: str) -> None:

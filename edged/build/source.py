@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
@@ -21,6 +21,9 @@ SourceLike = Union["str | os.PathLike[str]", "ModelProto", zoo.ZooModel]
 LabelsLike = Union[Sequence[str], "os.PathLike[str]", None]
 """Class names in order, or a file with one a line; None for a model without."""
 
+WeightsLike = Union["str | os.PathLike[str]", None]
+"""Of a zoo model: ``random:SEED`` or an .npz file; None for ``random:0``."""
+
 _NAME_LIMIT = 100
 
 
@@ -32,18 +35,21 @@ class Source:
         name: of the model, unless another is given.
         graph: what to compile.
         preprocess: unless another is given.
-        input_aliases: more names for the picture, where there is one.
-        output_aliases: more names for the only output.
+        input_names: for the picture, where there is one; the first is the signature's if no value
+            of the graph has it, the others are aliases.
+        output_aliases: more names of the values that may be outputs.
+        notes: what whoever builds it should know, in sentences.
     """
 
     name: str
     graph: ModelProto | Path
     preprocess: Preprocess | None = None
-    input_aliases: tuple[str, ...] = ("Placeholder:0",)
-    output_aliases: tuple[str, ...] = ("output_alias",)
+    input_names: tuple[str, ...] = ("images", "Placeholder:0")
+    output_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
-def open_source(source: SourceLike, weights: str | None = None) -> Source:
+def open_source(source: SourceLike, weights: WeightsLike = None) -> Source:
     """Finds a graph.
 
     Args:
@@ -51,8 +57,9 @@ def open_source(source: SourceLike, weights: str | None = None) -> Source:
         weights: of a zoo model; see ``edged.zoo.make``.
 
     Raises:
-        ConfigError: there is neither such a file nor such a model, weights are given for a file, or
-            onnx is not installed.
+        ConfigError: there is neither such a file nor such a model, weights are given for a file or
+            are not there, or onnx is not installed.
+        ModelError: the weights are not the model's.
     """
     zoo.need_onnx()
     if isinstance(source, zoo.ZooModel):
@@ -61,7 +68,7 @@ def open_source(source: SourceLike, weights: str | None = None) -> Source:
         return Source(name="model", graph=source)
     text = os.fspath(source)
     if text in zoo.NAMES:
-        return _of_zoo(zoo.make(text, weights=weights or "random:0"))
+        return _of_zoo(zoo.make(text, weights="random:0" if weights is None else weights))
     if weights is not None:
         raise ConfigError(f"cannot build {text}: weights belong to zoo models, not to files")
     path = Path(text)
@@ -80,7 +87,12 @@ def open_source(source: SourceLike, weights: str | None = None) -> Source:
 
 def _of_zoo(model: zoo.ZooModel) -> Source:
     return Source(
-        model.name, model.graph, model.preprocess, model.input_aliases, model.output_aliases
+        model.name,
+        model.graph,
+        model.preprocess,
+        model.input_names,
+        model.output_aliases,
+        model.notes,
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROGRAM, PRE, POST = "program.npu", "pre.onnx", "post.onnx"
 _PICTURE_NAMES = ("images", "jpeg", "pictures")
+_OUTPUT_ALIAS = "output_alias"  # what the original service's clients ask for if not told otherwise
 
 
 def wire(
@@ -44,8 +45,11 @@ def wire(
     if preprocess is not None:
         inputs, image = _picture(partition, source, preprocess)
         stages.append(image)
-    if len(outputs) == 1:
-        outputs = (_with_aliases(outputs[0], source.output_aliases, (*inputs, *outputs)),)
+    only = (_OUTPUT_ALIAS,) if len(outputs) == 1 else ()
+    outputs = tuple(
+        _with_aliases(spec, (*source.output_aliases.get(spec.name, ()), *only), (*inputs, *outputs))
+        for spec in outputs
+    )
     if partition.pre is not None:
         stages.append(OnnxStage(PRE, *_names(partition.pre)))
     program = partition.program
@@ -73,10 +77,11 @@ def _picture(
     port = partition.inputs[0]
     check_fits(preprocess, port.name, port.shape)
     taken = _values(partition)
-    name = next(name for name in (*_PICTURE_NAMES, f"{port.name}/jpeg") if name not in taken)
+    candidates = (*source.input_names, *_PICTURE_NAMES, f"{port.name}/jpeg")
+    name = next(name for name in candidates if name not in taken)
     spec = TensorSpec(name, (), "string", (-1,))
     outputs = tuple(_spec(each) for each in partition.outputs)
-    aliases = (*_PICTURE_NAMES[:1], *source.input_aliases)
+    aliases = (*source.input_names, *_PICTURE_NAMES[:1])
     spec = _with_aliases(spec, aliases, (spec, *outputs))
     return (spec,), ImageStage(name, port.name, preprocess)
 

@@ -31,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from edged.npu.formats import DEFAULT_FORMAT, FORMATS
 
     parser.add_argument("--model", default="resnet50", help="a model edged knows by name")
-    parser.add_argument("--weights", default="random:0", metavar="W", help="random:SEED")
+    parser.add_argument(
+        "--weights",
+        default="random:0",
+        metavar="FILE.npz|random:SEED",
+        help="of the model; its time does not depend on them (default: random:0)",
+    )
     parser.add_argument("--format", default=DEFAULT_FORMAT, choices=FORMATS, help="of the NPU")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="JPEG or PNG to send")
     parser.add_argument("--threads", type=_positive, metavar="N", help="of NPU and onnxruntime")
@@ -105,6 +110,8 @@ class _Bench:
         args = self._args
         _say(f"build {args.model} in {args.format}")
         model = zoo.make(args.model, weights=args.weights)
+        for note in model.notes:
+            _say(note)
         built = assemble(model, format=args.format)
         if not args.no_baselines:
             _say("quantise the same graph for onnxruntime")

@@ -40,7 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classifier", default="cpu", choices=("cpu", "npu"), help="where Gemm runs (default: cpu)"
     )
-    parser.add_argument("--weights", metavar="W", help="of a model known by name: random:SEED")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE.npz|random:SEED",
+        help="of a model known by name: trained ones, keyed by TensorFlow's names of variables, or "
+        "random ones, with which its answers mean nothing (default: random:0)",
+    )
+    parser.add_argument(
+        "--output-tensor",
+        action="append",
+        metavar="NAME",
+        help="value of the graph to answer with instead of the graph's outputs; "
+        "may be given more than once",
+    )
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report as JSON")
     parser.add_argument("--json", action="store_true", help="print facts as JSON")
 
@@ -61,7 +73,10 @@ def run(args: argparse.Namespace) -> int:
         classifier=args.classifier,
         sku=args.sku,
         weights=args.weights,
+        outputs=args.output_tensor,
     )
+    for note in built.notes:
+        print(f"edged: {note}", file=sys.stderr)
     digest = built.write(args.out)
     if args.report is not None:
         _write_report(args.report, report.to_json(built.rows))
@@ -76,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
             "format": manifest.format,
             "memory": manifest.memory,
             "nodes": counts,
+            "notes": list(built.notes),
             "report": json.loads(report.to_json(built.rows))["nodes"],
         }
         print(json.dumps(facts, indent=1, ensure_ascii=False))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edged.manifest import Preprocess
@@ -19,12 +20,14 @@ class ZooModel:
         name: as in ``edged build NAME``.
         graph: NCHW, one input, batch dimension ``N``.
         preprocess: from a picture to the graph's input.
-        input_aliases: names that the original service's clients give the picture.
-        output_aliases: and the scores.
+        input_names: that the original service's clients give the picture, the tensor's own first.
+        output_aliases: and the values that may be outputs, by the graph's names.
+        notes: what whoever builds it should know, in sentences.
     """
 
     name: str
     graph: ModelProto
     preprocess: Preprocess
-    input_aliases: tuple[str, ...]
-    output_aliases: tuple[str, ...]
+    input_names: tuple[str, ...] = ()
+    output_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

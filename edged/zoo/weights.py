@@ -1,118 +1,139 @@
-"""Random weights under which a deep network still computes something.
+"""Where a network's variables come from: drawn from a seed, or a file of trained ones.
 
-Convolutions are drawn after He et al. (2015), "Delving Deep into Rectifiers": normal with variance
-2 / fan_in. Beyond the first layer each is centred over its input channels, so that the mean that
-every channel has after Relu does not add up to a constant that drowns the picture. The statistics
-of each BatchNormalization are what its input has if that input is as expected: the network is
-normalised by calculation, no picture is run, and the same seed gives the same model everywhere.
+A file is an .npz keyed by TensorFlow's names of the variables. What a training run leaves beside
+them is passed over and said: an optimiser's slots, whose names begin with a variable's
+(``.../weights/Momentum``), counters such as ``global_step``, and the mean that the preprocessing
+subtracts.
 """
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edged.errors import ConfigError
+from edged.zoo import network, seeded
+from edged.zoo.npz import Archive
 
 Array = npt.NDArray[np.float32]
+
+CLASSES = 1000
+"""Of a drawn classifier, unless said otherwise: ImageNet's."""
+CLASS_LIMIT = 32_768
+
 _SEED_DIGITS = 18
+_LISTED = 8  # names in a text
+_BESIDE = frozenset({"global_step", "beta1_power", "beta2_power", f"{network.SCOPE}/mean_rgb"})
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Expected mean and variance of a tensor's values within a channel."""
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A network's variables.
 
-    mean: float
-    variance: float
-
-    @property
-    def after_relu(self) -> Moments:
-        """Of max(x, 0) for normal x."""
-        deviation = math.sqrt(self.variance)
-        ratio = self.mean / deviation
-        density = math.exp(-0.5 * ratio * ratio) / math.sqrt(2 * math.pi)
-        part = 0.5 * math.erfc(-ratio / math.sqrt(2))
-        mean = self.mean * part + deviation * density
-        square = (self.mean**2 + self.variance) * part + self.mean * deviation * density
-        return Moments(mean, square - mean * mean)
-
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(self.mean + other.mean, self.variance + other.variance)
-
-
-@dataclass(frozen=True)
-class BatchNorm:
-    """Parameters of one BatchNormalization, one value a channel."""
-
-    gamma: Array
-    beta: Array
-    mean: Array
-    variance: Array
-
-
-class RandomWeights:
-    """Draws parameters one after the other; equal seeds draw equal ones.
-
-    Args:
-        seed: not negative.
+    Attributes:
+        variables: by TensorFlow's name, in its layouts, all that ``network.variables`` lists.
+        notes: what whoever builds with them should know, in sentences.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.Generator(np.random.PCG64(seed))
+    variables: Mapping[str, Array]
+    notes: tuple[str, ...]
 
-    @classmethod
-    def parse(cls, text: str) -> RandomWeights:
-        """Reads ``random:SEED``.
 
-        Raises:
-            ConfigError: it is something else.
-        """
-        kind, _, seed = text.partition(":")
-        if kind != "random":
-            raise ConfigError(
-                f"cannot use weights {text!r}: expected random:SEED (files are not supported yet)"
-            )
-        if not (seed.isascii() and seed.isdigit() and len(seed) <= _SEED_DIGITS):
-            raise ConfigError(
-                f"cannot use weights {text!r}: the seed must be an integer, such as random:0"
-            )
-        return cls(int(seed))
+def read(source: str | os.PathLike[str], classes: int | None = None) -> Weights:
+    """Returns the variables of ResNet-50.
 
-    def convolution(self, outputs: int, inputs: int, kernel: int, *, centred: bool = True) -> Array:
-        """Weights ``[outputs, inputs, kernel, kernel]``."""
-        deviation = math.sqrt(2 / (inputs * kernel * kernel))
-        shape = (outputs, inputs, kernel, kernel)
-        weights: Array = self._random.standard_normal(shape, np.float32) * np.float32(deviation)
-        if centred:
-            weights -= weights.mean(axis=1, keepdims=True)
-        return weights
+    Args:
+        source: ``random:SEED``, or the path of an .npz file.
+        classes: of the classifier; None for as many as the file has, or a thousand.
 
-    def batch_norm(self, weights: Array, before: Moments, scale: float) -> BatchNorm:
-        """Statistics that a convolution's output has, and a random scale and shift of it.
+    Raises:
+        ConfigError: there is no such source.
+        ModelError: the file is damaged, or its variables are not this network's; the text names
+            file, variable, what was expected and what is there.
+    """
+    text = os.fspath(source)
+    kind, colon, seed = text.partition(":")
+    if kind == "random" and (colon or not Path(text).exists()):
+        return _drawn(text, seed, CLASSES if classes is None else classes)
+    if not text:
+        raise ConfigError("cannot use weights '': expected random:SEED or an .npz file")
+    with Archive(text) as archive:
+        return _read(archive, classes)
 
-        Args:
-            weights: of the convolution.
-            before: moments of what it reads.
-            scale: around which gamma is drawn; the output's deviation.
-        """
-        channels = weights.shape[0]
-        energy = np.square(weights.astype(np.float64)).sum(axis=(1, 2, 3))
-        variance = energy * before.variance
-        draw = self._random.standard_normal((3, channels))
-        return BatchNorm(
-            gamma=(scale * np.exp(0.2 * draw[0])).astype(np.float32),
-            beta=(0.1 * scale * draw[1]).astype(np.float32),
-            mean=(0.1 * np.sqrt(variance) * draw[2]).astype(np.float32),
-            variance=variance.astype(np.float32),
+
+def _drawn(text: str, seed: str, classes: int) -> Weights:
+    if not (seed.isascii() and seed.isdigit() and len(seed) <= _SEED_DIGITS):
+        raise ConfigError(
+            f"cannot use weights {text!r}: the seed must be an integer, such as random:0"
         )
+    note = (
+        f"the weights are random ({text}): the answers mean nothing, only the time they take; "
+        "give trained ones as an .npz file"
+    )
+    return Weights(seeded.draw(int(seed), classes), (note,))
 
-    def dense(self, outputs: int, inputs: int, before: Moments, spread: float) -> Array:
-        """Weights ``[outputs, inputs]`` whose products have the deviation ``spread``."""
-        deviation = spread / math.sqrt(inputs * before.variance)
-        drawn = self._random.standard_normal((outputs, inputs), np.float32)
-        weights: Array = drawn * np.float32(deviation)
-        weights -= weights.mean(axis=1, keepdims=True)
-        return weights
+
+def _read(archive: Archive, classes: int | None) -> Weights:
+    shapes = network.variables()
+    beside = _check_names(archive, shapes)
+    if classes is None:
+        classes = _classes(archive)
+    found: dict[str, Array] = {}
+    for name, sizes in shapes.items():
+        shape = tuple(classes if isinstance(size, str) else size for size in sizes)
+        found[name] = archive.array(name, shape)
+        if name.endswith("/moving_variance") and found[name].min() < 0:
+            raise archive.error(
+                f"variable {name!r}: expected variances, got {found[name].min()}, less than 0"
+            )
+    return Weights(found, _notes(len(found), beside))
+
+
+def _check_names(archive: Archive, shapes: Iterable[str]) -> list[str]:
+    """Returns what the file has beside the network's variables, all of it harmless."""
+    wanted = dict.fromkeys(shapes)
+    there = set(archive.names)
+    beside = [name for name in archive.names if name not in wanted]
+    missing = [name for name in wanted if name not in there]
+    extra = [name for name in beside if name not in _BESIDE and not _is_slot(name, wanted)]
+    causes = []
+    if missing:
+        causes.append(f"{len(missing)} of {len(wanted)} variables are missing: {_list(missing)}")
+    if extra:
+        causes.append(f"{len(extra)} are not {network.SCOPE}'s: {_list(extra)}")
+    if causes:
+        raise archive.error("; ".join(causes))
+    return beside
+
+
+def _is_slot(name: str, wanted: Mapping[str, None]) -> bool:
+    parts = name.split("/")
+    return any("/".join(parts[:end]) in wanted for end in range(1, len(parts)))
+
+
+def _classes(archive: Archive) -> int:
+    name = network.LOGITS[1]
+    shape = archive.header(name).shape
+    if len(shape) != 1 or not 1 <= shape[0] <= CLASS_LIMIT:
+        raise archive.error(
+            f"variable {name!r}: expected shape [classes] with 1 to {CLASS_LIMIT} of them, "
+            f"got {list(shape)}"
+        )
+    return shape[0]
+
+
+def _notes(count: int, beside: list[str]) -> tuple[str, ...]:
+    if not beside:
+        return ()
+    return (f"{count} variables read; {len(beside)} of training passed over: {_list(beside)}",)
+
+
+def _list(names: list[str]) -> str:
+    listed = ", ".join(repr(name[:100]) for name in names[:_LISTED])
+    more = len(names) - _LISTED
+    return f"{listed} and {more} more" if more > 0 else listed

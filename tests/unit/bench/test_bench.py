@@ -151,7 +151,7 @@ def test_an_image_that_is_not_there_is_told_and_the_server_stops(tmp_path: Path)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark with a model that takes no time, and no pauses."""
     settings = Preprocess(size=(16, 16), resize="shorter", to=18, crop=True, scale=1 / 255)
-    model = zoo.ZooModel("small", models.classifier(), settings, (), ())
+    model = zoo.ZooModel("small", models.classifier(), settings)
     monkeypatch.setattr(zoo, "make", lambda *_, **__: model)
     monkeypatch.setattr(rounds, "PAUSE", 0)
 

@@ -16,11 +16,12 @@ import onnx
 import pytest
 
 import edged
-from edged import npu, oci
-from edged.build import Built, assemble, build, golden
+from edged import compiler, npu, oci, zoo
+from edged.build import Built, assemble, build, golden, wiring
 from edged.build.describe import describe
+from edged.build.source import open_source
 from edged.errors import ConfigError, ModelError, StoreError, VerifyError
-from edged.manifest import ImageStage, Manifest, NpuStage, OnnxStage
+from edged.manifest import ImageStage, Manifest, NpuStage, OnnxStage, Signature
 from edged.worker.pipeline import Pipeline
 from tests.unit.build import models
 
@@ -168,6 +169,26 @@ def test_the_classifier_can_be_the_npus() -> None:
     assert where["Softmax"] == "cpu"
 
 
+def test_any_value_of_the_graph_can_be_the_output(tmp_path: Path) -> None:
+    found = assemble(models.classifier(), preprocess=models.PREPROCESS, outputs=["features"])
+    (given,) = found.manifest.signature.outputs
+    assert (given.name, given.shape, given.aliases) == ("features", (-1, 8), ("output_alias",))
+    assert [stage.kind for stage in found.manifest.stages] == ["image", "npu"]
+    pipeline = opened(tmp_path, found)
+    picture = npz(found.files[golden.INPUTS])["images/0"].tobytes()
+    assert pipeline.run({"images": [picture]}).outputs["features"].shape == (1, 8)
+    pipeline.close()
+
+
+def test_several_outputs_are_in_the_order_asked_for_and_none_is_the_default_one() -> None:
+    found = assemble(models.classifier(), outputs=["probabilities", "features"])
+    outputs = found.manifest.signature.outputs
+    assert [(spec.name, spec.aliases) for spec in outputs] == [
+        ("probabilities", ()),
+        ("features", ()),
+    ]
+
+
 def test_a_size_that_the_graph_leaves_open_is_the_pictures() -> None:
     graph = models.classifier(("N", 3, "H", "W"))
     found = assemble(graph, preprocess={"size": [20, 24]})
@@ -216,11 +237,62 @@ def test_a_graph_that_answers_with_no_numbers_is_refused(tmp_path: Path) -> None
         ({"format": "ms-fp12"}, "ms-fp12"),
         ({"sku": "bw-cnn-s10"}, "bw-cnn-s10"),
         ({"preprocess": {"size": [8, 8]}}, "preprocess makes"),
+        ({"outputs": ["nothing"]}, "output 'nothing': no such value"),
+        ({"outputs": []}, "outputs must be different names"),
+        ({"outputs": ["logits", "logits"]}, "outputs must be different names"),
+        ({"outputs": "logits"}, "outputs must be different names"),
     ],
 )
 def test_wrong_arguments_are_named(options: dict[str, object], cause: str) -> None:
     with pytest.raises((ConfigError, ModelError), match=cause):
         assemble(models.classifier(), **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def resnet() -> zoo.ZooModel:
+    return zoo.make("resnet50", weights="random:3", classes=4)
+
+
+def wired(model: zoo.ZooModel, outputs: list[str] | None = None) -> Signature:
+    partition = compiler.partition(compiler.load(model.graph, outputs=outputs))
+    signature, _ = wiring.wire(partition, open_source(model), model.preprocess)
+    return signature
+
+
+SCORES, FEATURES = "classifier_1/resnet_v1_50/predictions/Softmax:0", "resnet_v1_50/pool5:0"
+
+
+def test_resnet50_has_the_names_of_the_original_service(resnet: zoo.ZooModel) -> None:
+    signature = wired(resnet)
+    (taken,), (given,) = signature.inputs, signature.outputs
+    assert (taken.name, taken.type, taken.aliases) == ("Placeholder:0", "string", ("images",))
+    assert (given.name, given.shape) == (SCORES, (-1, 4))
+    assert given.aliases == (
+        "classifier/resnet_v1_50/predictions/Softmax:0",
+        "classifier_output/Softmax:0",
+        "output_alias",
+    )
+
+
+def test_nobodys_default_output_is_one_of_several(resnet: zoo.ZooModel) -> None:
+    outputs = wired(resnet, [SCORES, FEATURES]).outputs
+    assert [spec.name for spec in outputs] == [SCORES, FEATURES]
+    assert not any("output_alias" in spec.aliases for spec in outputs)
+
+
+def test_resnet50s_features_are_an_output_for_whoever_asks_for_it(
+    resnet: zoo.ZooModel, tmp_path: Path
+) -> None:
+    found = assemble(resnet, outputs=[FEATURES])
+    assert "the answers mean nothing" in found.notes[0]
+    (given,) = found.manifest.signature.outputs
+    assert (given.name, given.shape) == (FEATURES, (-1, 1, 1, 2048))
+    assert given.aliases == ("brainwave_target_node_1_Version_0.1:0", "output_alias")
+    pipeline = opened(tmp_path, found)
+    picture = npz(found.files[golden.INPUTS])["Placeholder:0/0"].tobytes()
+    answer = pipeline.run({"Placeholder:0": [picture] * 2}).outputs[FEATURES]
+    pipeline.close()
+    assert answer.shape == (2, 1, 1, 2048)
 
 
 def test_a_wrong_place_is_told_before_the_work(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_zoo_model_brings_its_preprocessing_and_names() -> None:
     assert source.name == "resnet50"
     assert source.preprocess is not None
     assert source.preprocess.layout == "nchw"
-    assert "Placeholder:0" in source.input_aliases
+    assert source.input_names == ("Placeholder:0", "images")
     made = zoo.make("resnet50", classes=2)
     assert open_source(made).graph is made.graph
 

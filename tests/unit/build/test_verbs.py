@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
-from edged import oci
+from edged import oci, zoo
 from edged.__main__ import main
+from edged.build import assemble
+from edged.zoo import seeded
 from tests.unit.build import models
 
 
@@ -72,6 +76,52 @@ def test_wrong_usage_has_its_own_exit_status(
     monkeypatch.chdir(tmp_path)
     assert main(["build", *arguments]) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", [["build", "-o", "oci:out", "resnet50"], ["bench"]])
+def test_weights_that_are_not_the_models_are_named(
+    verb: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*verb, "--weights", "none.npz"]) == 2
+    assert "none.npz: no such file; expected random:SEED or an .npz" in capsys.readouterr().err
+    np.savez("other.npz", kernel=np.zeros(3))
+    assert main([*verb, "--weights", "other.npz"]) == 1
+    shown = capsys.readouterr().err
+    assert "cannot use weights other.npz: 267 of 267 variables are missing" in shown
+    assert "1 are not resnet_v1_50's: 'kernel'" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_build_answers_with_the_values_that_are_named(
+    tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"oci:{tmp_path}/image"
+    assert main(["build", str(graph), "-o", out, "--output-tensor", "features"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in facts["signature"]["outputs"]] == ["features"]
+
+
+@pytest.mark.long
+def test_trained_weights_make_an_image_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays: dict[str, Any] = {"global_step": np.array(7), **seeded.draw(5, 3)}
+    np.savez_compressed(tmp_path / "w.npz", **arrays)
+    made = zoo.make("resnet50", weights="random:5", classes=3)
+    expected = assemble(made).write(f"oci:{tmp_path}/seed")
+    arguments = ["build", "resnet50", "-o", f"oci:{tmp_path}/image", "--json"]
+    assert main([*arguments, "--weights", str(tmp_path / "w.npz")]) == 0
+    shown = capsys.readouterr()
+    facts = json.loads(shown.out)
+    assert facts["digest"] == str(expected)
+    assert facts["notes"] == ["267 variables read; 1 of training passed over: 'global_step'"]
+    assert facts["notes"][0] in shown.err
 
 
 def test_a_report_that_cannot_be_written_fails(tmp_path: Path, graph: Path) -> None:
