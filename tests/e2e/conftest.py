@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e import hostile
 from tests.e2e.device import Device
 
 
@@ -26,3 +28,28 @@ def device(short_folder: Path) -> Iterator[Device]:
     device = Device(short_folder, "tests.fakes.daemon")
     yield device
     device.close()
+
+
+@pytest.fixture(scope="session")
+def surface_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The reference of the demo model's image."""
+    pytest.importorskip("onnx", reason="building a model needs onnx (edged[build])")
+    return hostile.build(f"oci:{tmp_path_factory.mktemp('surface')}")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Callable[[str], Device]]:
+    """Makes devices that serve an image with edged's own worker, until the module is done."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(reference: str) -> Device:
+            folder = Path(tempfile.mkdtemp(prefix="edged-"))
+            stack.callback(shutil.rmtree, folder)
+            device = Device(folder, "edged")
+            stack.callback(device.close)
+            device.start()
+            event = device.deploy(reference)[-1]
+            assert event.state == "committed", event.error
+            return device
+
+        yield serve
