@@ -32,7 +32,7 @@ from edged.errors import StoreError
 from edged.model.process import Facts, ModelProcess, Worker
 from edged.model.service import Condition, Service
 from edged.osutil import atomic, lock, systemd
-from edged.rpc.front import Front
+from edged.rpc.front import Front, Limits
 
 if TYPE_CHECKING:
     from edged import messages
@@ -129,7 +129,7 @@ class Daemon:
             runtime, self._module, threads=config.threads, isa=config.isa, strict=config.strict
         )
         self._store = store
-        self._front = Front()
+        self._front = Front(Limits(ahead=1))
         self._service = Service(self._front, worker)
         self._service.on_change.append(_tell)
         self._reconciler: Reconciler[ModelProcess] = Reconciler(self._service, store)

@@ -16,7 +16,9 @@ HELLO     worker  loaded and encoded, off the NPU {name, version, pid, isa, form
 ACTIVATE  daemon  take the NPU; answered by ACTIVE {} or ERROR
 LEAVE     daemon  leave the NPU; answered by LEFT {}
 PROBE     daemon  run the golden test; answered by PROBED {ok, reason}
-PREDICT   daemon  body = PredictRequest {remaining_us: int | None, top, tensor_content, strict}
+PREDICT   daemon  body = PredictRequest {remaining_us: int | None, at_us, top, tensor_content,
+                  strict}; remaining_us was so at at_us of CLOCK_MONOTONIC, as the worker may read
+                  a question only after it answered the one before
 RESULT    worker  body = PredictResponse {times_us: {stage: int}, top: [{index, label, score}]}
 ERROR     worker  {code: gRPC status name, message}; to the question with the same id, or with id 0
                   instead of HELLO: why the model cannot be loaded

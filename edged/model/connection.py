@@ -160,9 +160,11 @@ class Connection(asyncio.Protocol):
         if not self.hello.done():
             self.hello.set_exception(DeviceError(why))
             self.hello.exception()  # it is no fault that nobody may be waiting for it
-        for _, answer in self._asked.values():
+        # The worker answers in order: while it owes an answer it has begun none of the later ones.
+        for place, (_, answer) in enumerate(self._asked.values()):
+            begun = place == 0 and not (unread and len(self._asked) == 1)
             if not answer.done():
-                answer.set_exception(NotBegunError(why) if unread else DeviceError(why))
+                answer.set_exception(DeviceError(why) if begun else NotBegunError(why))
         self._asked.clear()
 
 

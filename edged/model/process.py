@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ class ModelProcess:
         self.digest = digest
         self.facts = Facts()
         self.answered = 0
+        self._under_way = 0  # requests
+        self._overdue: asyncio.TimerHandle | None = None
         self._on_death: Callable[[ModelProcess, str], None] | None = None
         self._strict = strict
         self._container = container
@@ -190,15 +193,20 @@ class ModelProcess:
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
         meta: dict[str, Any] = {"remaining_us": remaining_us}
+        if remaining_us is not None:
+            meta["at_us"] = time.monotonic_ns() // 1000
         if options is not DEFAULTS:
             meta |= {"top": options.top, "tensor_content": options.tensor_content}
         if self._strict:
             meta["strict"] = True
         asked = self._connection.ask(Kind.PREDICT, meta, body)
-        overdue = loop.call_later(RUN_LIMIT, self._hung)
+        self._under_way += 1
+        if self._under_way == 1:
+            self._watch()
 
         def answered(frame: asyncio.Future[Frame]) -> None:
-            overdue.cancel()
+            self._under_way -= 1
+            self._watch()
             error = frame.exception()
             if error is not None:
                 reply.set_exception(error)
@@ -208,6 +216,13 @@ class ModelProcess:
 
         asked.add_done_callback(answered)
         return reply
+
+    def _watch(self) -> None:
+        """Gives the request that is first now its whole time, if there is one."""
+        if self._overdue is not None:
+            self._overdue.cancel()
+        loop = asyncio.get_running_loop()
+        self._overdue = loop.call_later(RUN_LIMIT, self._hung) if self._under_way else None
 
     def _hung(self) -> None:
         logger.error(

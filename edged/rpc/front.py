@@ -1,7 +1,8 @@
 """The queue in front of the one NPU: who is next, who waits, who is refused.
 
 Invariants:
-- One request at a time is with the backend, first come first served.
+- Requests reach the NPU one at a time, first come first served. The backend is given
+  ``Limits.ahead`` more than the one it runs, to have the next at hand when it ends one.
 - A request that the backend may have begun is never given to another: if the backend dies, it is
   answered INTERNAL, because it may be what killed it.
 - At most ``Limits.requests`` and ``Limits.bytes`` wait; the next one is refused at once.
@@ -32,6 +33,7 @@ class Limits:
     requests: int = 256
     bytes: int = 256 * 1024 * 1024
     without_model: float = 5.0  # seconds, while the model's process is started again
+    ahead: int = 0  # how many more requests the backend is given while it runs one
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class Front:
         self._closed: RequestError | None = RequestError("UNAVAILABLE", "edged is starting")
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
-        self._running: asyncio.Future[Reply] | None = None
+        self._given: deque[_Waiting] = deque()  # to the backend; the first is the one it runs
         self._idle = asyncio.Event()
         self._idle.set()
         # Parked time so far, and since when it runs.
@@ -290,7 +292,7 @@ class Front:
 
     def _next(self) -> None:
         """Gives the first in line to the backend, if both are there."""
-        while self._queue and self._backend is not None and self._running is None:
+        while self._queue and self._backend is not None and len(self._given) <= self._limits.ahead:
             request = self._take()
             now = self._clock()
             if request.deadline is not None and now >= request.deadline:
@@ -298,13 +300,19 @@ class Front:
                 self._end(request, RequestError("DEADLINE_EXCEEDED", "it waited too long"))
                 continue
             request.digest = self._backend.digest
-            request.queued_us = round((now - request.arrived) * 1e6)
-            request.parked_us = round((self._parked(now) - request.parked_before) * 1e6)
             remaining = None if request.deadline is None else int((request.deadline - now) * 1e6)
             running = self._backend.predict(request.body, remaining, request.options)
-            self._running = running
+            self._given.append(request)
             self._idle.clear()
+            if len(self._given) == 1:
+                self._reached(request)
             running.add_done_callback(functools.partial(self._finish, request))
+
+    def _reached(self, request: _Waiting) -> None:
+        """Notes that the NPU is free for a request."""
+        now = self._clock()
+        request.queued_us = round((now - request.arrived) * 1e6)
+        request.parked_us = round((self._parked(now) - request.parked_before) * 1e6)
 
     def _take(self) -> _Waiting:
         request = self._queue.popleft()
@@ -313,8 +321,11 @@ class Front:
 
     def _finish(self, request: _Waiting, done: asyncio.Future[Reply]) -> None:
         """Runs when the backend has ended its request, one way or the other."""
-        self._running = None
-        self._idle.set()
+        self._given.remove(request)
+        if self._given:
+            self._reached(self._given[0])
+        else:
+            self._idle.set()
         error = done.exception()
         if isinstance(error, NotBegunError):
             self._put_back(request)

@@ -163,6 +163,9 @@ def _remaining(meta: dict[str, Any]) -> float:
         return math.inf
     if isinstance(remaining, bool) or not isinstance(remaining, int):
         raise ProtocolError(f"cannot read PREDICT: remaining_us is {remaining!r:.80}")
+    at = meta.get("at_us")
+    if isinstance(at, int) and not isinstance(at, bool):
+        remaining -= max(0, time.monotonic_ns() // 1000 - at)
     if remaining <= 0:
         raise RequestError("DEADLINE_EXCEEDED", "the deadline passed before the model ran")
     return remaining / 1e6

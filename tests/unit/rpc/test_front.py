@@ -331,6 +331,89 @@ def test_what_was_never_read_and_nobody_waits_for_is_dropped() -> None:
     run(test())
 
 
+class AheadBackend:
+    """Takes more than one request, as a worker's socket does, and ends them in their order."""
+
+    digest = "sha256:1"
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+        self.under_way: list[asyncio.Future[Reply]] = []
+
+    def predict(
+        self, body: bytes, remaining_us: int | None, options: Options
+    ) -> asyncio.Future[Reply]:
+        self.given.append(body)
+        self.under_way.append(asyncio.get_running_loop().create_future())
+        return self.under_way[-1]
+
+    async def finish(self) -> None:
+        self.under_way.pop(0).set_result(Reply(b"", {}, ()))
+        await settle()
+
+    async def die(self) -> None:
+        """The first had begun, those behind it had not."""
+        for place, each in enumerate(self.under_way):
+            each.set_exception(NotBegunError("it ended") if place else DeviceError("it ended"))
+        await settle()
+
+
+def test_the_backend_has_the_next_request_at_hand_and_no_more() -> None:
+    async def test() -> None:
+        clock = Clock()
+        front, backend = Front(Limits(ahead=1), clock=clock), AheadBackend()
+        front.open(backend)
+        asked = [ask(front, body) for body in (b"a", b"b", b"c")]
+        await settle()
+        assert (backend.given, front.queued) == ([b"a", b"b"], 1)
+        clock.now += 0.005
+        await backend.finish()
+        assert backend.given == [b"a", b"b", b"c"]
+        await backend.finish()
+        await backend.finish()
+        first, second, _ = await asyncio.gather(*asked)
+        # Waiting at hand is waiting: the second's time on the NPU began when the first's ended.
+        assert (first.queued_us, second.queued_us) == (0, 5000)
+
+    run(test())
+
+
+def test_what_was_at_hand_when_the_backend_died_is_run_by_the_next() -> None:
+    async def test() -> None:
+        front, old, new = Front(Limits(ahead=1)), AheadBackend(), AheadBackend()
+        front.open(old)
+        poison, ahead, waiting = (ask(front, body) for body in (b"poison", b"ahead", b"waiting"))
+        await settle()
+        front.park(missing="loading")
+        await old.die()
+        assert refusal(poison).code == "INTERNAL"
+        front.open(new)
+        await settle()
+        assert new.given == [b"ahead", b"waiting"]
+        await new.finish()
+        await new.finish()
+        await asyncio.gather(ahead, waiting)
+
+    run(test())
+
+
+def test_drained_waits_for_the_request_at_hand_too() -> None:
+    async def test() -> None:
+        front, backend = Front(Limits(ahead=1)), AheadBackend()
+        front.open(backend)
+        asked = [ask(front, b"a"), ask(front, b"b")]
+        await settle()
+        front.park()
+        drained = asyncio.ensure_future(front.drained())
+        await backend.finish()
+        assert not drained.done()
+        await backend.finish()
+        assert drained.done()
+        await asyncio.gather(*asked)
+
+    run(test())
+
+
 def test_an_unexpected_error_is_internal_without_its_text() -> None:
     async def test() -> None:
         front, backend = Front(), Backend()
