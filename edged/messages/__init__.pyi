@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Literal
 
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.internal.containers import (
     MessageMap,
     RepeatedCompositeFieldContainer,
@@ -100,6 +102,51 @@ class TensorProto(Message):
         uint64_val: Iterable[int] = ...,
     ) -> None: ...
 
+class TensorInfo(Message):
+    name: str
+    dtype: int
+    @property
+    def tensor_shape(self) -> TensorShapeProto: ...
+    def __init__(
+        self, *, name: str = ..., dtype: int = ..., tensor_shape: TensorShapeProto = ...
+    ) -> None: ...
+
+class SignatureDef(Message):
+    method_name: str
+    @property
+    def inputs(self) -> MessageMap[str, TensorInfo]: ...
+    @property
+    def outputs(self) -> MessageMap[str, TensorInfo]: ...
+    @property
+    def defaults(self) -> MessageMap[str, TensorProto]: ...
+    def __init__(
+        self,
+        *,
+        inputs: Mapping[str, TensorInfo] = ...,
+        outputs: Mapping[str, TensorInfo] = ...,
+        method_name: str = ...,
+        defaults: Mapping[str, TensorProto] = ...,
+    ) -> None: ...
+
+class ErrorCode(IntEnum):
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
 class ModelSpec(Message):
     name: str
     version_label: str
@@ -137,6 +184,61 @@ class PredictResponse(Message):
         self, *, outputs: Mapping[str, TensorProto] = ..., model_spec: ModelSpec = ...
     ) -> None: ...
 
+class SignatureDefMap(Message):
+    @property
+    def signature_def(self) -> MessageMap[str, SignatureDef]: ...
+    def __init__(self, *, signature_def: Mapping[str, SignatureDef] = ...) -> None: ...
+
+class GetModelMetadataRequest(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def metadata_field(self) -> RepeatedScalarFieldContainer[str]: ...
+    def __init__(
+        self, *, model_spec: ModelSpec = ..., metadata_field: Iterable[str] = ...
+    ) -> None: ...
+
+class GetModelMetadataResponse(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def metadata(self) -> MessageMap[str, Any]: ...
+    def __init__(
+        self, *, model_spec: ModelSpec = ..., metadata: Mapping[str, Any] = ...
+    ) -> None: ...
+
+class StatusProto(Message):
+    error_code: int
+    error_message: str
+    def __init__(self, *, error_code: int = ..., error_message: str = ...) -> None: ...
+
+class VersionState(IntEnum):
+    UNKNOWN = 0
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+class ModelVersionStatus(Message):
+    version: int
+    state: int
+    @property
+    def status(self) -> StatusProto: ...
+    def __init__(
+        self, *, version: int = ..., state: int = ..., status: StatusProto = ...
+    ) -> None: ...
+
+class GetModelStatusRequest(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    def __init__(self, *, model_spec: ModelSpec = ...) -> None: ...
+
+class GetModelStatusResponse(Message):
+    @property
+    def model_version_status(self) -> RepeatedCompositeFieldContainer[ModelVersionStatus]: ...
+    def __init__(self, *, model_version_status: Iterable[ModelVersionStatus] = ...) -> None: ...
+
 class HealthCheckRequest(Message):
     service: str
     def __init__(self, *, service: str = ...) -> None: ...
@@ -150,6 +252,28 @@ class ServingStatus(IntEnum):
 class HealthCheckResponse(Message):
     status: int
     def __init__(self, *, status: int = ...) -> None: ...
+
+class HealthListRequest(Message):
+    def __init__(self) -> None: ...
+
+class HealthListResponse(Message):
+    @property
+    def statuses(self) -> MessageMap[str, HealthCheckResponse]: ...
+    def __init__(self, *, statuses: Mapping[str, HealthCheckResponse] = ...) -> None: ...
+
+class RpcStatus(Message):
+    code: int
+    message: str
+    @property
+    def details(self) -> RepeatedCompositeFieldContainer[Any]: ...
+    def __init__(
+        self, *, code: int = ..., message: str = ..., details: Iterable[Any] = ...
+    ) -> None: ...
+
+class RetryInfo(Message):
+    @property
+    def retry_delay(self) -> Duration: ...
+    def __init__(self, *, retry_delay: Duration = ...) -> None: ...
 
 class DeployRequest(Message):
     reference: str

@@ -19,11 +19,11 @@ from google.protobuf.message import DecodeError
 from edged.errors import RequestError
 from edged.manifest import Manifest, TensorSpec
 from edged.messages import ModelSpec, PredictRequest, PredictResponse, TensorProto
+from edged.messages.spec import check, cut, number
 from edged.worker import tensors, wire
 from edged.worker.tensors import Array, Value
 
 SIGNATURE = "serving_default"
-_SHOWN = 100  # characters of a name in an error
 
 
 @dataclass(frozen=True)
@@ -82,48 +82,20 @@ def answer(
 
 
 def _model_spec(manifest: Manifest) -> ModelSpec:
-    spec = ModelSpec(name=manifest.name, signature_name=SIGNATURE)
-    version = _version(manifest)
+    named = ModelSpec(name=manifest.name, signature_name=SIGNATURE)
+    version = number(manifest.version)
     if version is not None:
-        spec.version.value = version
-    return spec
-
-
-def _version(manifest: Manifest) -> int | None:
-    """Returns the version as callers can ask for it: only integers can be asked for."""
-    version = manifest.version
-    if not (version.isascii() and version.isdigit() and len(version) <= 18):
-        return None
-    return int(version)
+        named.version.value = version
+    return named
 
 
 def _check_model(request: PredictRequest, manifest: Manifest, *, strict: bool) -> None:
-    spec = request.model_spec
-    if strict and not request.HasField("model_spec"):
-        raise RequestError("INVALID_ARGUMENT", "Missing ModelSpec")
-    if strict and not spec.name:
-        raise RequestError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
-    choice = spec.WhichOneof("version_choice")
-    if choice == "version_label":
-        raise RequestError(
-            "INVALID_ARGUMENT",
-            f"Unrecognized servable version label: {_cut(spec.version_label)}; "
-            f"model {manifest.name!r} has version {manifest.version!r} and no labels",
-        )
-    name = spec.name or manifest.name
-    other_version = choice == "version" and spec.version.value != _version(manifest)
-    if name != manifest.name or other_version:
-        named = _cut(name)
-        asked = f"Specific({named}, {spec.version.value})" if choice else f"Latest({named})"
-        raise RequestError(
-            "NOT_FOUND",
-            f"Servable not found for request: {asked}; "
-            f"expected model {manifest.name!r}, version {manifest.version!r}",
-        )
-    if spec.signature_name not in ("", SIGNATURE):
+    asked = request.model_spec if request.HasField("model_spec") else None
+    check(asked, manifest.name, manifest.version, strict=strict)
+    if request.model_spec.signature_name not in ("", SIGNATURE):
         raise RequestError(
             "FAILED_PRECONDITION",
-            f'Serving signature key "{_cut(spec.signature_name)}" not found. '
+            f'Serving signature key "{cut(request.model_spec.signature_name)}" not found. '
             f'Expected "{SIGNATURE}".',
         )
 
@@ -159,7 +131,7 @@ def _outputs(asked: Iterable[str], specs: Sequence[TensorSpec]) -> dict[str, str
         if name not in known:
             raise RequestError(
                 "INVALID_ARGUMENT",
-                f"output tensor alias not found in signature: {_cut(name)} "
+                f"output tensor alias not found in signature: {cut(name)} "
                 f"Outputs expected to be in the set {_set(known, 700)}.",
             )
         if name in chosen:
@@ -176,10 +148,6 @@ def _set(names: Iterable[str], room: int = 220) -> str:
         room -= len(name) + 1
         if room < 0 and shown:
             break
-        shown.append(_cut(name))
+        shown.append(cut(name))
     more = len(ordered) - len(shown)
     return "{" + ",".join(shown) + (f",... and {more} more" if more else "") + "}"
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _SHOWN else name[:_SHOWN] + "..."

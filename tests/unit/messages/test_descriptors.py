@@ -47,6 +47,42 @@ def test_a_request_has_upstreams_bytes() -> None:
     assert request.SerializeToString(deterministic=True) == expected
 
 
+def field(number: int, value: bytes) -> bytes:
+    """Returns a length-delimited field of fewer than 128 bytes."""
+    return bytes([number * 8 + 2, len(value)]) + value
+
+
+def test_what_is_said_about_a_model_has_upstreams_bytes() -> None:
+    known = messages.SignatureDefMap()
+    signature = known.signature_def["serving_default"]
+    signature.method_name = "tensorflow/serving/predict"
+    signature.inputs["x"].name = "x:0"
+    signature.inputs["x"].dtype = messages.DataType.DT_FLOAT
+    signature.inputs["x"].tensor_shape.dim.add(size=2)
+    # TensorInfo: name 1, dtype 2, tensor_shape 3; SignatureDef: inputs 1, method_name 3.
+    info = field(1, b"x:0") + b"\x10\x01" + field(3, b"\x12\x02\x08\x02")
+    inputs = field(1, field(1, b"x") + field(2, info))
+    entry = inputs + field(3, b"tensorflow/serving/predict")
+    expected = field(1, field(1, b"serving_default") + field(2, entry))
+    assert known.SerializeToString(deterministic=True) == expected
+
+    reply = messages.GetModelMetadataResponse()
+    reply.model_spec.name = "m"
+    reply.metadata["signature_def"].Pack(messages.SignatureDefMap())
+    packed = field(1, b"type.googleapis.com/tensorflow.serving.SignatureDefMap")
+    assert reply.SerializeToString(deterministic=True) == (
+        field(1, b"\x0a\x01m") + field(2, field(1, b"signature_def") + field(2, packed))
+    )
+
+
+def test_a_versions_status_has_upstreams_bytes() -> None:
+    status = messages.StatusProto(error_code=messages.ErrorCode.UNAVAILABLE, error_message="e")
+    version = messages.ModelVersionStatus(version=7, state=messages.VersionState.END, status=status)
+    reply = messages.GetModelStatusResponse(model_version_status=[version])
+    expected = b"\x08\x07\x10\x32" + field(3, b"\x08\x0e" + field(2, b"e"))
+    assert reply.SerializeToString() == field(1, expected)
+
+
 def test_fields_of_newer_peers_are_kept() -> None:
     unknown = b"\xba\x3e\x01z"  # field 999
     assert messages.PredictRequest.FromString(unknown).SerializeToString() == unknown
