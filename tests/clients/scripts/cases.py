@@ -1,0 +1,51 @@
+"""What the scripts of foreign clients have in common; nothing but grpc is imported here.
+
+A case is a function that returns JSON values; its errors are printed with gRPC's code and details.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+CASES: dict[str, Callable[[], Any]] = {}
+
+
+def arguments() -> dict[str, Any]:
+    """Returns what the test gave."""
+    given: dict[str, Any] = json.loads(sys.argv[1])
+    return given
+
+
+def case(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Adds a case, under the function's name."""
+    CASES[function.__name__] = function
+    return function
+
+
+def tell(**facts: Any) -> None:
+    """Prints one JSON object; the line's end with it, as threads may print at the same time."""
+    print(json.dumps(facts) + "\n", end="", flush=True)
+
+
+def outcome(function: Callable[[], Any]) -> dict[str, Any]:
+    """Runs a function and returns what it came to."""
+    try:
+        return {"value": function()}
+    except grpc.RpcError as exc:
+        code, details = exc.code(), exc.details()
+        return {"error": "RpcError", "code": code.name, "details": details}
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the test is to see it
+        traceback.print_exc()
+        return {"error": f"{type(exc).__name__}: {exc}"}
+
+
+def main() -> None:
+    """Runs every case."""
+    for name, function in CASES.items():
+        tell(case=name, **outcome(function))
