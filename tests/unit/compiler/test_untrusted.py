@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +93,9 @@ def change_integers(draw: Draw, graph: onnx.GraphProto) -> None:
     ]
     if tensors:
         tensor = draw(st.sampled_from(tensors))
-        values = onnx.numpy_helper.to_array(tensor).copy().ravel()
+        # Not to_array(): an earlier change may have left it a shape that its values do not fill.
+        stored = np.frombuffer(tensor.raw_data, np.int64) if tensor.raw_data else tensor.int64_data
+        values = np.array(stored, np.int64)
         if values.size:
             values[draw(st.integers(0, values.size - 1))] = draw(NUMBERS)
             tensor.raw_data = values.tobytes()
