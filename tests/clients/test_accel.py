@@ -17,18 +17,10 @@ from tests.clients import foreign
 from tests.clients.conftest import device_with
 from tests.clients.environments import ACCEL
 from tests.clients.foreign import Outcome
-from tests.clients.models import FEATURES, INPUT, PICTURES, SCORES
+from tests.clients.models import FEATURES, INPUT, ORIGINAL_NAMES, PICTURES, SCORES
 from tests.e2e.device import Device
 
 pytestmark = pytest.mark.long
-
-# The quickstart's, the sample's for Data Box Edge, transfer learning's, the preview's.
-OUTPUTS = (
-    "classifier_1/resnet_v1_50/predictions/Softmax:0",
-    "classifier/resnet_v1_50/predictions/Softmax:0",
-    "classifier_output/Softmax:0",
-    "output_alias",
-)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +39,7 @@ def outcomes(
         "input": INPUT,
         "scores": SCORES,
         "features": FEATURES,
-        "outputs": OUTPUTS,
+        "names": ORIGINAL_NAMES,
     }
     return foreign.run(ACCEL.python(), "accel", given, folder)
 
@@ -65,7 +57,7 @@ def case(name: str) -> pytest.MarkDecorator:
 
 @case("file_by_every_name")
 def test_a_file_is_scored_by_the_names_of_every_sample(value: Any) -> None:
-    assert len(value) == 2 * len(OUTPUTS)
+    assert len(value) == len(ORIGINAL_NAMES)
     first = next(iter(value.values()))
     assert first["shape"] == [1000]
     assert first["sum"] == pytest.approx(1.0, abs=1e-3)
@@ -75,11 +67,7 @@ def test_a_file_is_scored_by_the_names_of_every_sample(value: Any) -> None:
 @pytest.mark.xfail(
     strict=False, reason="an answer without a filter has each output under all of its names"
 )
-@pytest.mark.parametrize(
-    "value",
-    ["file_with_nothing_named", "file_by_the_graphs_input_alone"],
-    indirect=True,
-)
+@case("file_with_nothing_named")
 def test_without_names_the_only_output_is_given(value: Any) -> None:
     assert value["shape"] == [1000]
 

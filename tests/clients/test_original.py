@@ -26,7 +26,7 @@ import pytest
 
 from tests.clients import wire
 from tests.clients.conftest import device_with
-from tests.clients.models import PICTURES
+from tests.clients.models import ORIGINAL_NAMES, PICTURES
 from tests.e2e.device import Device, raw
 
 Array = npt.NDArray[np.float32]
@@ -197,20 +197,10 @@ def test_retries_without_a_pause_survive_a_dead_worker(image: Callable[[str], st
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("input_name", ["images", "Placeholder:0"])
-@pytest.mark.parametrize(
-    "output_name",
-    [
-        "output_alias",
-        "classifier_1/resnet_v1_50/predictions/Softmax:0",
-        "classifier/resnet_v1_50/predictions/Softmax:0",
-        "classifier_output/Softmax:0",
-    ],
-)
+@pytest.mark.parametrize(("input_name", "output_name"), ORIGINAL_NAMES)
 def test_the_zoos_resnet50_has_the_names_of_the_original_samples(
     resnet50: Device, input_name: str, output_name: str
 ) -> None:
-    # The C# sample for ResNet-50 sends Placeholder:0 and reads output_alias: the two mix.
     with resnet50.channel() as channel:
         inputs = {input_name: wire.strings([PICTURES[0].read_bytes()])}
         scores = CSharpClient(channel).score(inputs, output_name)

@@ -1,7 +1,7 @@
 """The original service's own Python client, ``azureml.accel.PredictionClient``, unchanged.
 
 Arguments: ``resnet50`` and ``net``, addresses; ``picture``, ``text``, paths; ``input``, ``scores``,
-``features``, names of the net's; ``outputs``, names of ResNet-50's output.
+``features``, names of the net's; ``names``, pairs of ResNet-50's.
 """
 
 from __future__ import annotations
@@ -49,19 +49,13 @@ def file_by_every_name() -> Any:
         f"{name} -> {output}": describe(
             resnet50.score_file(path=PICTURE, input_name=name, outputs=output)
         )
-        for name in ("Placeholder:0", "images")
-        for output in ARGUMENTS["outputs"]
+        for name, output in ARGUMENTS["names"]
     }
 
 
 @case
 def file_with_nothing_named() -> Any:
     return describe(resnet50.score_file(PICTURE))
-
-
-@case
-def file_by_the_graphs_input_alone() -> Any:
-    return describe(resnet50.score_file(PICTURE, input_name="Placeholder:0"))
 
 
 @case
