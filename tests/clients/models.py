@@ -25,7 +25,7 @@ INPUT_SHAPE = (3, 224, 224)
 OUTPUT_SHAPES = {SCORES: (4,), FEATURES: (16, 1, 1), MAPS: (3, 224, 224)}
 NET_VERSION = 3
 
-# ResNet-50's names in the original service's samples: the quickstart's, the one's for Data Box Edge,
+# ResNet-50's names in the original service's samples: the quickstart's, Data Box Edge's,
 # transfer learning's, the C# client's, and what every client asks for if it is told nothing.
 ORIGINAL_NAMES = (
     ("Placeholder:0", "classifier_1/resnet_v1_50/predictions/Softmax:0"),
