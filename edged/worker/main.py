@@ -13,6 +13,7 @@ import logging
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the worker; returns the exit code."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    # Pillow warns of what it reads past in a picture. Callers write those texts: they would fill
+    # the log, and Python remembers each for ever.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # While the model loads there is nothing to finish. Process 1 of a container needs a handler.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))

@@ -81,6 +81,13 @@ def rotated(picture: Image.Image) -> bytes:
     return encoded(picture, "JPEG", exif=exif.tobytes())
 
 
+def with_cut_exif(picture: Image.Image) -> bytes:
+    """A JPEG whose EXIF announces more entries than it has."""
+    data = rotated(picture)
+    at = data.index(b"Exif\0\0") + 14
+    return data[:at] + struct.pack(">H", 4000) + data[at + 2 :]
+
+
 def of_many_scans(scans: int, side: int = 512) -> bytes:
     """A progressive JPEG whose last scan is repeated; it has hardly any bytes."""
     data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)

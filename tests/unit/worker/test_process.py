@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edged.messages import PredictResponse
 from edged.messages.link import HEADER, MAGIC, Kind
 from edged.worker.pipeline import Pipeline
 from tests.unit.worker.daemon import Worker, predict
-from tests.unit.worker.pictures import encoded, noise
+from tests.unit.worker.pictures import encoded, noise, with_cut_exif
 
 PICTURE = encoded(noise(40, 30))
 
@@ -107,6 +108,15 @@ def test_a_fault_of_a_request_is_answered_and_the_next_one_served(worker: Worker
         assert says in answer.meta["message"]
         assert len(answer.meta["message"]) < 1100
     assert worker.ask(Kind.PREDICT, {}, predict(PICTURE)).kind is Kind.RESULT
+
+
+def test_callers_cannot_fill_the_log_with_warnings_about_their_pictures(worker: Worker) -> None:
+    worker.ask(Kind.ACTIVATE)
+    # In this process warnings are errors, unless they are ignored.
+    picture = with_cut_exif(Image.fromarray(noise(16, 16)))
+    assert worker.ask(Kind.PREDICT, {}, predict(picture)).kind is Kind.RESULT
+    worker.send(Kind.STOP)
+    assert worker.wait() == (0, "")
 
 
 def test_an_expired_request_is_not_run(worker: Worker) -> None:

@@ -235,7 +235,7 @@ LONG = "x" * 100_000
         ),
         (lambda: request("left", "right", outputs=(LONG,)), "set {features,other,output_alias}."),
         (lambda: named(LONG), "...); expected model 'surface', version '7'"),
-        (lambda: named(label=LONG), "...; model 'surface' has version '7' and no labels"),
+        (lambda: named(label=LONG), "...; versions have no labels here"),
         (lambda: named(signature=LONG), 'not found. Expected "serving_default".'),
     ],
 )
