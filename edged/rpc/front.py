@@ -6,8 +6,9 @@ Invariants:
 - A request that the backend may have begun is never given to another: if the backend dies, it is
   answered INTERNAL, because it may be what killed it.
 - At most ``Limits.requests`` and ``Limits.bytes`` wait; the next one is refused at once.
-- Expired and cancelled requests never reach the backend. A caller that goes away while its request
-  is with the backend does not free the NPU: the backend's answer does.
+- Expired and cancelled requests never reach the backend. Of those it has at hand, it skips the
+  expired ones itself; a cancelled one is run in vain. A caller that goes away while its request is
+  with the backend does not free the NPU: the backend's answer does.
 - Nothing here knows gRPC, parses a request, or sleeps.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -126,6 +128,7 @@ class Counts:
 class _Waiting:
     """A request that was accepted. Times are the front's clock's, in seconds."""
 
+    number: int
     body: bytes
     deadline: float | None
     options: Options
@@ -152,6 +155,7 @@ class Front:
         self._clock = clock
         self._backend: Backend | None = None
         self._closed: RequestError | None = RequestError("UNAVAILABLE", "edged is starting")
+        self._numbers = itertools.count()
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._given: deque[_Waiting] = deque()  # to the backend; the first is the one it runs
@@ -168,13 +172,13 @@ class Front:
 
     @property
     def queued(self) -> int:
-        """How many requests wait."""
-        return len(self._queue)
+        """How many requests wait, those that the backend has at hand too."""
+        return len(self._queue) + max(len(self._given) - 1, 0)
 
     @property
     def queued_bytes(self) -> int:
         """How many bytes wait with them."""
-        return self._queued_bytes
+        return self._queued_bytes + sum(len(each.body) for each in list(self._given)[1:])
 
     # -- what callers do
 
@@ -194,7 +198,9 @@ class Front:
         self._refuse(len(body))
         now = self._clock()
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = _Waiting(body, deadline, options, now, self._parked(now), answer)
+        request = _Waiting(
+            next(self._numbers), body, deadline, options, now, self._parked(now), answer
+        )
         self._queue.append(request)
         self._queued_bytes += len(body)
         if self._missing is not None:
@@ -212,16 +218,16 @@ class Front:
         refusal = self._closed
         if self._stopping:
             refusal = RequestError("UNAVAILABLE", "edged is stopping")
-        elif len(self._queue) >= limits.requests:
+        elif self.queued >= limits.requests:
             refusal = RequestError(
                 "RESOURCE_EXHAUSTED",
-                f"{len(self._queue)} requests wait already, limit {limits.requests}; send fewer at "
-                "a time",
+                f"{self.queued} requests wait already, limit {limits.requests}; send fewer at a "
+                "time",
             )
-        elif self._queued_bytes + size > limits.bytes:
+        elif self.queued_bytes + size > limits.bytes:
             refusal = RequestError(
                 "RESOURCE_EXHAUSTED",
-                f"{self._queued_bytes} bytes wait already and the request has {size}, limit "
+                f"{self.queued_bytes} bytes wait already and the request has {size}, limit "
                 f"{limits.bytes}; send fewer at a time",
             )
         if refusal is not None:
@@ -335,16 +341,21 @@ class Front:
             if not request.answer.done():
                 request.answer.set_result(answer)
         else:
-            self.counts.failed += 1
-            self._end(request, _seen_by_caller(error))
+            seen = _seen_by_caller(error)
+            if seen.code == "DEADLINE_EXCEEDED":  # while the backend had it at hand, or ran it
+                self.counts.expired += 1
+            else:
+                self.counts.failed += 1
+            self._end(request, seen)
         self._next()
 
     def _put_back(self, request: _Waiting) -> None:
-        """Makes a request the first in line again; nobody else has been given one since."""
+        """Gives a request its place in the line back; nobody else has been given one since."""
         if self._closed is not None:
             self._turn_away(request, self._closed)
         elif not request.answer.done():
-            self._queue.appendleft(request)
+            place = sum(each.number < request.number for each in self._queue)
+            self._queue.insert(place, request)
             self._queued_bytes += len(request.body)
             if self._missing is not None:
                 self._watch_first()

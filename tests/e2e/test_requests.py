@@ -158,33 +158,41 @@ def test_a_request_that_was_cancelled_while_it_waited_never_runs(
     with serving.channel() as channel:
         running = pool.submit(call, channel, gate.body)
         wait_until_queued(serving, 0, running=gate)
-        waiting = raw(channel).future(b"cancelled", timeout=60)
+        at_hand = pool.submit(call, channel, b"at hand")
         wait_until_queued(serving, 1)
+        waiting = raw(channel).future(b"cancelled", timeout=60)
+        wait_until_queued(serving, 2)
         waiting.cancel()
-        wait_until_queued(serving, 0)
+        wait_until_queued(serving, 1)
         gate.open()
         running.result(30)
+        at_hand.result(30)
         assert call(channel, b"next") == b"fake:next"
-    assert serving.ran() == [gate.body, b"next"]
+    assert serving.ran() == [gate.body, b"at hand", b"next"]
     assert serving.status().counters.cancelled == 1
 
 
-def test_a_request_that_expires_while_it_waits_never_runs(
+def test_requests_that_expire_while_they_wait_never_run(
     serving: Device, pool: ThreadPoolExecutor
 ) -> None:
     gate = Gate(serving.folder / "gate")
     with serving.channel() as channel:
         running = pool.submit(call, channel, gate.body)
         wait_until_queued(serving, 0, running=gate)
-        with pytest.raises(RequestError) as caught:
-            call(channel, b"expired", timeout=0.2)
-        assert caught.value.code == "DEADLINE_EXCEEDED"
-        wait_until_queued(serving, 0)
+        # One that the worker has at hand already, and one that it has not.
+        expiring = [pool.submit(call, channel, b"expired", 2.0) for _ in range(2)]
+        wait_until_queued(serving, 2)
+        for each in expiring:
+            error = each.exception(30)
+            assert isinstance(error, RequestError)
+            assert error.code == "DEADLINE_EXCEEDED"
+        wait_until_queued(serving, 1)
         gate.open()
         running.result(30)
-    assert serving.ran() == [gate.body]
+        assert call(channel, b"next") == b"fake:next"
+    assert serving.ran() == [gate.body, b"next"]
     counters = serving.status().counters
-    assert (counters.expired, counters.cancelled) == (1, 0)
+    assert (counters.expired, counters.cancelled, counters.failed) == (2, 0, 0)
 
 
 def test_a_full_queue_refuses_and_says_how_full_it_is(

@@ -80,6 +80,10 @@ class Worker:
         return self._send(Frame(answers[question.kind], question.id, meta))
 
     def _predict(self, question: Frame) -> None:
+        remaining, at = question.meta.get("remaining_us"), question.meta.get("at_us", 0)
+        if remaining is not None and remaining < time.monotonic_ns() // 1000 - at:
+            error = {"code": "DEADLINE_EXCEEDED", "message": "too late"}
+            return self._send(Frame(Kind.ERROR, question.id, error))
         note(question.body)
         assert self._active, "asked off the NPU"
         command, _, rest = question.body.decode("latin-1").partition(" ")

@@ -365,7 +365,7 @@ def test_the_backend_has_the_next_request_at_hand_and_no_more() -> None:
         front.open(backend)
         asked = [ask(front, body) for body in (b"a", b"b", b"c")]
         await settle()
-        assert (backend.given, front.queued) == ([b"a", b"b"], 1)
+        assert (backend.given, front.queued, front.queued_bytes) == ([b"a", b"b"], 2, 2)
         clock.now += 0.005
         await backend.finish()
         assert backend.given == [b"a", b"b", b"c"]
@@ -393,6 +393,41 @@ def test_what_was_at_hand_when_the_backend_died_is_run_by_the_next() -> None:
         await new.finish()
         await new.finish()
         await asyncio.gather(ahead, waiting)
+
+    run(test())
+
+
+def test_those_at_hand_get_their_places_back() -> None:
+    async def test() -> None:
+        front, old, new = Front(Limits(ahead=3)), AheadBackend(), AheadBackend()
+        front.open(old)
+        asked = [ask(front, b"%d" % n) for n in range(6)]
+        await settle()
+        front.park(missing="loading")
+        await old.die()
+        front.open(new)
+        for _ in range(5):
+            await settle()
+            await new.finish()
+        assert new.given == [b"1", b"2", b"3", b"4", b"5"]
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert refusal(asked[0]).code == "INTERNAL"
+
+    run(test())
+
+
+def test_what_expires_at_hand_is_counted_as_expired() -> None:
+    async def test() -> None:
+        front, backend = Front(Limits(ahead=1)), AheadBackend()
+        front.open(backend)
+        asked = [ask(front, b"a"), ask(front, b"b")]
+        await settle()
+        await backend.finish()
+        backend.under_way[0].set_exception(RequestError("DEADLINE_EXCEEDED", "too late"))
+        await settle()
+        assert refusal(asked[1]).code == "DEADLINE_EXCEEDED"
+        assert (front.counts.expired, front.counts.failed) == (1, 0)
+        await asked[0]
 
     run(test())
 
