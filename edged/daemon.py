@@ -29,6 +29,7 @@ from edged.deploy.reconciler import Reconciler
 from edged.deploy.store import Store
 from edged.deploy.types import Progress
 from edged.errors import StoreError
+from edged.model.catalogue import Catalogue
 from edged.model.process import Facts, ModelProcess, Worker
 from edged.model.service import Condition, Service
 from edged.osutil import atomic, lock, systemd
@@ -132,6 +133,7 @@ class Daemon:
         self._front = Front(Limits(ahead=1))
         self._service = Service(self._front, worker)
         self._service.on_change.append(_tell)
+        self._catalogue = Catalogue(self._service, lambda: store.current)
         self._reconciler: Reconciler[ModelProcess] = Reconciler(self._service, store)
 
     def _begin(self) -> None:
@@ -158,15 +160,26 @@ class Daemon:
 
     async def _listen(self) -> Servers:
         await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
-        from edged.rpc import control, predict
+        from edged.rpc import control, metadata, predict, status
         from edged.rpc.health import Health
         from edged.rpc.server import CONTROL_LIMIT, Server
 
-        health = Health()
-        self._service.on_change.append(lambda now: health.set(serving=now.serving))
-        health.set(serving=self._service.condition.serving)
+        health, known, strict = Health(), self._catalogue, self._config.strict
+
+        def tell_health(now: Condition) -> None:
+            model = known.model()
+            health.set(serving=now.serving, model=model.name if model else "")
+
+        self._service.on_change.append(tell_health)
+        tell_health(self._service.condition)
+        services = [
+            predict.handlers(self._front),
+            metadata.handlers(known, strict=strict),
+            status.handlers(known, strict=strict),
+            health.handlers(),
+        ]
         servers = Servers(
-            Server([predict.handlers(self._front), health.handlers()]),
+            Server(services),
             Server([control.handlers(self)], CONTROL_LIMIT),
         )
         config = self._config

@@ -31,7 +31,7 @@ def check(spec: ModelSpec | None, name: str, version: str, *, strict: bool) -> N
     Raises:
         RequestError: it is for another model, or names none where it must.
     """
-    check_form(spec, name, version, strict=strict)
+    check_form(spec, strict=strict)
     if spec is not None and (mismatch := other(spec, name, version)):
         raise RequestError(
             "NOT_FOUND",
@@ -40,7 +40,7 @@ def check(spec: ModelSpec | None, name: str, version: str, *, strict: bool) -> N
         )
 
 
-def check_form(spec: ModelSpec | None, name: str, version: str, *, strict: bool) -> None:
+def check_form(spec: ModelSpec | None, *, strict: bool) -> None:
     """Accepts what can be understood, whichever model it is for; arguments as of ``check``.
 
     Raises:
@@ -54,7 +54,7 @@ def check_form(spec: ModelSpec | None, name: str, version: str, *, strict: bool)
         raise RequestError(
             "INVALID_ARGUMENT",
             f"Unrecognized servable version label: {cut(spec.version_label)}; "
-            f"model {name!r} has version {version!r} and no labels",
+            "versions have no labels here: ask for the model by its name, or by version",
         )
 
 

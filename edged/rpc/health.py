@@ -1,4 +1,8 @@
-"""``grpc.health.v1.Health``: the word of the daemon's one state, for whoever asks over gRPC."""
+"""``grpc.health.v1.Health``: the word of the daemon's one state, for whoever asks over gRPC.
+
+Every name has the same state: the server as a whole (no name), the services that answer, by their
+full and their short names, and ``model/NAME`` of the model that is deployed.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,20 @@ from typing import Any
 import grpc
 
 from edged.errors import RequestError
-from edged.messages import HealthCheckRequest, HealthCheckResponse, ServingStatus
+from edged.messages import (
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HealthListRequest,
+    HealthListResponse,
+    ServingStatus,
+)
 from edged.rpc import predict
+from edged.rpc import status as model_service
 from edged.rpc.interceptors import Context, stream, unary
 
 SERVICE = "grpc.health.v1.Health"
-KNOWN = ("", predict.SERVICE)
+SERVICES = (predict.SERVICE, model_service.SERVICE)
+KNOWN = ("", *SERVICES, *(name.rpartition(".")[2] for name in SERVICES))
 
 
 class Health:
@@ -22,13 +34,20 @@ class Health:
 
     def __init__(self) -> None:
         self._status = ServingStatus.NOT_SERVING
+        self._names = KNOWN
         self._changed = asyncio.Event()
 
-    def set(self, *, serving: bool) -> None:
-        """Notes the state."""
+    def set(self, *, serving: bool, model: str = "") -> None:
+        """Notes the state.
+
+        Args:
+            serving: whether requests are answered.
+            model: name of the model that is deployed; empty if none is.
+        """
         status = ServingStatus.SERVING if serving else ServingStatus.NOT_SERVING
-        if status is not self._status:
-            self._status = status
+        names = (*KNOWN, f"model/{model}") if model else KNOWN
+        if (status, names) != (self._status, self._names):
+            self._status, self._names = status, names
             # Those who watch are woken by this event; they wait for the next one on a new one.
             self._changed.set()
             self._changed = asyncio.Event()
@@ -41,6 +60,11 @@ class Health:
                 HealthCheckRequest.FromString,
                 HealthCheckResponse.SerializeToString,
             ),
+            "List": grpc.unary_unary_rpc_method_handler(
+                unary(self._list),
+                HealthListRequest.FromString,
+                HealthListResponse.SerializeToString,
+            ),
             "Watch": grpc.unary_stream_rpc_method_handler(
                 stream(self._watch),
                 HealthCheckRequest.FromString,
@@ -49,17 +73,31 @@ class Health:
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
+    def _of(self, name: str) -> ServingStatus:
+        return self._status if name in self._names else ServingStatus.SERVICE_UNKNOWN
+
     async def _check(self, request: HealthCheckRequest, _context: Context) -> HealthCheckResponse:
-        if request.service not in KNOWN:
-            raise RequestError("NOT_FOUND", f"unknown service {request.service[:100]!r}")
-        return HealthCheckResponse(status=self._status)
+        status = self._of(request.service)
+        if status is ServingStatus.SERVICE_UNKNOWN:
+            known = ", ".join(name for name in self._names if name)
+            raise RequestError(
+                "NOT_FOUND", f"unknown service {request.service[:100]!r}; known are {known}"
+            )
+        return HealthCheckResponse(status=status)
+
+    async def _list(self, _request: HealthListRequest, _context: Context) -> HealthListResponse:
+        status = HealthCheckResponse(status=self._status)
+        return HealthListResponse(statuses=dict.fromkeys(self._names, status))
 
     async def _watch(
         self, request: HealthCheckRequest, _context: Context
     ) -> AsyncIterator[HealthCheckResponse]:
-        known = request.service in KNOWN
+        said = None
         while True:
             changed = self._changed
-            status = self._status if known else ServingStatus.SERVICE_UNKNOWN
-            yield HealthCheckResponse(status=status)
+            status = self._of(request.service)
+            if status is not said:
+                said = status
+                yield HealthCheckResponse(status=status)
+            # A change while the answer was on its way has set the event that we hold.
             await changed.wait()
