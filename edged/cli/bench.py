@@ -1,4 +1,7 @@
-"""``edged bench``: how fast a ResNet-50 is served here, beside onnxruntime in the same run."""
+"""``edged bench``: how fast a ResNet-50 is served here, beside onnxruntime in the same run.
+
+``edged bench serve`` puts load on a server; see ``edged.cli._bench_serve``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.cli import _bench_serve
 from edged.cli._table import table
 from edged.errors import ConfigError
 
@@ -50,10 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-baselines", action="store_true", help="leave onnxruntime out")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
+    others = parser.add_subparsers(dest="what", metavar="serve", title="instead of that")
+    serve = others.add_parser("serve", help=_bench_serve.HELP, description=_bench_serve.HELP)
+    _bench_serve.add_arguments(serve)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and shows the figures, in milliseconds."""
+    return _bench_serve.run(args) if args.what == "serve" else _compare(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
     from edged.bench.measure import draw_jpeg, measure
     from edged.bench.rounds import Plan
 
