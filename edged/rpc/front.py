@@ -95,6 +95,10 @@ class Answer:
     parked_us: int
 
 
+class RefusedError(RequestError):
+    """The request was never begun; with a code that passes, it may be sent again."""
+
+
 class NotBegunError(DeviceError):
     """The backend is gone, and never had the whole request: it may be given to another."""
 
@@ -232,7 +236,7 @@ class Front:
             )
         if refusal is not None:
             self.counts.refused += 1
-            raise RequestError(refusal.code, str(refusal))
+            raise RefusedError(refusal.code, str(refusal))
 
     def _withdraw(self, request: _Waiting) -> None:
         if request in self._queue:
@@ -362,7 +366,7 @@ class Front:
 
     def _turn_away(self, request: _Waiting, refusal: RequestError) -> None:
         self.counts.refused += 1
-        self._end(request, RequestError(refusal.code, str(refusal)))
+        self._end(request, RefusedError(refusal.code, str(refusal)))
 
     def _end(self, request: _Waiting, error: RequestError) -> None:
         if not request.answer.done():
@@ -389,7 +393,7 @@ class Front:
         horizon = self._clock() - self._limits.without_model
         while self._queue and max(self._queue[0].arrived, self._missing_since) <= horizon:
             self.counts.failed += 1
-            self._end(self._take(), RequestError("UNAVAILABLE", self._missing or "no model"))
+            self._end(self._take(), RefusedError("UNAVAILABLE", self._missing or "no model"))
         self._watch_first()
 
 

@@ -4,6 +4,8 @@ Invariants:
 - A caller sees the text of an error that edged raised on purpose, with the code that says whose
   fault it is. Anything else is INTERNAL without details, which are in the device's log.
 - Trailing metadata set before the error is sent with it.
+- Where the same request may succeed a little later, ``grpc-retry-pushback-ms`` says when, as gRPC
+  clients with a retry policy understand it; it is absent where trying again is no use.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from edged.errors import (
     StoreError,
     VerifyError,
 )
+from edged.rpc.front import RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,11 @@ CODES: dict[type[EdgedError], grpc.StatusCode] = {
     FetchError: grpc.StatusCode.UNAVAILABLE,
     StoreError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeviceError: grpc.StatusCode.UNAVAILABLE,
+}
+PUSHBACK = "grpc-retry-pushback-ms"
+PUSHBACK_MS = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 100,  # a full queue has room again after a few requests
+    grpc.StatusCode.UNAVAILABLE: 500,  # a model's process takes about a second to start
 }
 Context = grpc.aio.ServicerContext[Any, Any]
 _Request = TypeVar("_Request")
@@ -92,5 +100,8 @@ async def _abort(context: Context, error: Exception) -> NoReturn:
     if not isinstance(error, EdgedError):
         logger.error("cannot answer: unexpected error", exc_info=error)
     code, text = status_of(error)
+    if isinstance(error, RefusedError) and code in PUSHBACK_MS:
+        said = tuple(context.trailing_metadata() or ())
+        await context.abort(code, text, (*said, (PUSHBACK, str(PUSHBACK_MS[code]))))
     await context.abort(code, text)
     raise AssertionError  # abort raises
