@@ -6,11 +6,11 @@ import asyncio
 import io
 import itertools
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 from PIL import Image
@@ -244,17 +244,21 @@ def test_an_open_loop_prints_figures_for_scripts(
     assert "one_caller" not in found
 
 
-def test_requests_past_their_deadline_are_counted(served: Served) -> None:
-    body = b"no request"
+def test_a_server_that_refuses_the_request_is_not_loaded(served: Served) -> None:
     with pytest.raises(RequestError, match=f"cannot load {served.target}") as caught:
-        serve.measure(served.target, body, serve.Plan())
+        serve.measure(served.target, b"no request", serve.Plan())
     assert caught.value.code == "INVALID_ARGUMENT"
 
-    async def late() -> Reply:
-        async with Target(served.target, body, 1e-6) as target:
+
+def test_a_request_without_an_answer_ends_at_its_deadline() -> None:
+    async def ask(address: str) -> Reply:
+        async with Target(address, b"", 0.2) as target:
             return await target.send(0)
 
-    assert load.run(late()).code == grpc.StatusCode.DEADLINE_EXCEEDED.name
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        reply = load.run(ask(f"127.0.0.1:{silent.getsockname()[1]}"))
+    assert reply.code == "DEADLINE_EXCEEDED"
+    assert figures.of_load([Shot(0, 0, 0.2, reply)])["errors"] == {"DEADLINE_EXCEEDED": 1}
 
 
 def test_an_image_that_exists_is_loaded_on_a_server_of_its_own(
