@@ -6,11 +6,11 @@ import asyncio
 import io
 import itertools
 import json
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
@@ -251,14 +251,25 @@ def test_a_server_that_refuses_the_request_is_not_loaded(served: Served) -> None
 
 
 def test_a_request_without_an_answer_ends_at_its_deadline() -> None:
-    async def ask(address: str) -> Reply:
-        async with Target(address, b"", 0.2) as target:
-            return await target.send(0)
+    async def silent(_request: bytes, _context: object) -> bytes:
+        return await asyncio.get_running_loop().create_future()
 
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        reply = load.run(ask(f"127.0.0.1:{silent.getsockname()[1]}"))
+    async def ask() -> Reply:
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(silent)
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("silent", {"Ask": method}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with Target(f"127.0.0.1:{port}", b"", 0.3, method="/silent/Ask") as target:
+            reply = await target.send(0)
+        await server.stop(0)
+        return reply
+
+    reply = load.run(ask())
     assert reply.code == "DEADLINE_EXCEEDED"
-    assert figures.of_load([Shot(0, 0, 0.2, reply)])["errors"] == {"DEADLINE_EXCEEDED": 1}
+    assert figures.of_load([Shot(0, 0, 0.3, reply)])["errors"] == {"DEADLINE_EXCEEDED": 1}
 
 
 def test_an_image_that_exists_is_loaded_on_a_server_of_its_own(
