@@ -33,11 +33,13 @@ class Environment:
         name: of the folder.
         requirements: with what they require.
         alone: installed after that, without what they require.
+        module: that must then be importable; not every release of a package works everywhere.
     """
 
     name: str
     requirements: tuple[str, ...]
     alone: tuple[str, ...] = ()
+    module: str = "sys"
 
     @property
     def folder(self) -> Path:
@@ -58,20 +60,28 @@ class Environment:
                 _run(self.name, [*pip, *self.requirements])
                 if self.alone:
                     _run(self.name, [*pip, "--no-deps", *self.alone])
+                _run(self.name, [str(python), "-W", "ignore", "-c", f"import {self.module}"])
                 complete.touch()
         return python
 
 
-# tensorflow-serving-api requires the package `tensorflow`, six times as large; `tensorflow-cpu` is
-# the same modules. Without it both are installed, one over the other.
+_TENSORFLOW = (
+    "tensorflow-cpu>=2.16; platform_machine == 'x86_64'",
+    "tensorflow>=2.16; platform_machine != 'x86_64'",
+)
+# Alone, as it requires `tensorflow`: that would be installed over the same modules without a GPU.
 _STUBS = "tensorflow-serving-api>=2.16"
 TENSORFLOW = Environment(
     "tensorflow-serving",
-    ("tensorflow-cpu>=2.16", "grpcio>=1.66", "grpcio-health-checking>=1.66"),
+    (*_TENSORFLOW, "grpcio>=1.66", "grpcio-health-checking>=1.66"),
     (_STUBS,),
+    "tensorflow_serving.apis.prediction_service_pb2_grpc",
 )
 ACCEL = Environment(
-    "accel-models", ("tensorflow-cpu>=2.16", "azureml-accel-models>=1.62"), (_STUBS,)
+    "accel-models",
+    (*_TENSORFLOW, "azureml-accel-models>=1.62"),
+    (_STUBS,),
+    "azureml.accel",
 )
 # 1.71 is the first whose health service has List.
 HEALTH = Environment("health-checking", ("grpcio-health-checking>=1.71",))

@@ -57,3 +57,9 @@ def test_an_environment_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     kept.touch()
     assert environment.python() == python
     assert kept.exists()
+
+
+@pytest.mark.long
+def test_what_cannot_be_imported_is_a_reason_to_skip() -> None:
+    environment = Environment("name", ("pip",), module="no_such_module")
+    assert "no_such_module" in skipped(environment)

@@ -25,7 +25,6 @@ NAMES = (
     "ModelService",
     "model/surface",
 )
-NOT_YET = pytest.mark.xfail(strict=False, reason="List and the other names are being built")
 WATCHED = (*NAMES, "no.such.Service")
 
 
@@ -62,7 +61,6 @@ def follow(script: Script, known: dict[str, str], expected: Mapping[str, str]) -
         known[name] = status
 
 
-@NOT_YET
 def test_every_name_has_the_servers_one_state(script: Script) -> None:
     found = outcomes(script)
     checks = found["checks"].value
@@ -71,14 +69,12 @@ def test_every_name_has_the_servers_one_state(script: Script) -> None:
         assert checks[unknown]["code"] == "NOT_FOUND"
 
 
-@NOT_YET
 def test_list_has_them_all(script: Script) -> None:
     listed = outcomes(script)["listed"]
     assert not listed.error, listed
     assert listed.value == dict.fromkeys(NAMES, "SERVING")
 
 
-@NOT_YET
 def test_who_watches_sees_the_model_go_and_come_back(
     script: Script, device: Device, image: Callable[[str], str]
 ) -> None:

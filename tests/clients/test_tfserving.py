@@ -14,9 +14,6 @@ from tests.e2e.device import Device
 
 pytestmark = pytest.mark.long
 
-NOT_YET = pytest.mark.xfail(
-    strict=False, reason="GetModelMetadata and GetModelStatus are being built"
-)
 AVAILABLE = 30  # ModelVersionStatus.State
 DT_FLOAT, DT_STRING = 1, 7
 
@@ -158,7 +155,6 @@ def test_refusals_have_tf_servings_codes_and_words(
 # -- GetModelMetadata
 
 
-@NOT_YET
 @case("metadata_of_the_net")
 def test_the_signature_is_the_models(value: Any) -> None:
     assert value["spec"] == ["net", 3, ""]
@@ -173,7 +169,6 @@ def test_the_signature_is_the_models(value: Any) -> None:
     }
 
 
-@NOT_YET
 @case("metadata_of_the_surface_model")
 def test_pictures_are_strings_in_the_signature(value: Any) -> None:
     signature = value["signatures"]["serving_default"]
@@ -181,13 +176,11 @@ def test_pictures_are_strings_in_the_signature(value: Any) -> None:
     assert signature["outputs"]["probabilities"][1:] == [DT_FLOAT, [-1, 5]]
 
 
-@NOT_YET
 @case("metadata_without_a_name")
 def test_the_signature_needs_no_models_name(value: Any) -> None:
     assert value["spec"][:2] == ["net", 3]
 
 
-@NOT_YET
 @pytest.mark.parametrize(
     ("case", "code", "text"),
     [
@@ -224,7 +217,6 @@ def test_questions_about_what_is_not_there(
 # -- GetModelStatus
 
 
-@NOT_YET
 @pytest.mark.parametrize("value", ["status_of_the_net", "status_of_its_version"], indirect=True)
 def test_the_model_is_available(value: Any) -> None:
     assert value == [[3, AVAILABLE, 0, ""]]
