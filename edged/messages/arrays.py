@@ -62,6 +62,38 @@ def to_tensor(value: Array | bytes | Sequence[bytes]) -> TensorProto:
     return tensor
 
 
+def from_bytes(data: bytes, shape: Sequence[int], number: int) -> TensorProto:
+    """Returns the tensor of one string, or of values in row-major order, little-endian.
+
+    Args:
+        data: the string's bytes, or the values'.
+        shape: of the tensor.
+        number: its type: one of ``DataType``, upstream's or ours.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT, for bytes that are not of that type and shape.
+    """
+    tensor = TensorProto(dtype=number)
+    if number == DataType.DT_STRING:
+        tensor.string_val.append(data)
+        expected, got = math.prod(shape), 1
+    else:
+        known = {int(each): name for name, each in TYPES.items()}
+        if number not in known:
+            raise RequestError("INVALID_ARGUMENT", f"cannot send a tensor of type number {number}")
+        tensor.tensor_content = data
+        expected, got = math.prod(shape) * np.dtype(known[number]).itemsize, len(data)
+    if expected != got or any(size < 0 for size in shape):
+        what = "strings" if number == DataType.DT_STRING else "bytes"
+        raise RequestError(
+            "INVALID_ARGUMENT",
+            f"cannot send a tensor of shape {list(shape)}: it has {expected} {what}, got {got}",
+        )
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
 def to_array(tensor: TensorProto) -> Array | list[bytes]:
     """Returns the values of a tensor, in either of the forms a server may send.
 
