@@ -252,7 +252,8 @@ def test_a_server_that_refuses_the_request_is_not_loaded(served: Served) -> None
 
 def test_a_request_without_an_answer_ends_at_its_deadline() -> None:
     async def silent(_request: bytes, _context: object) -> bytes:
-        return await asyncio.get_running_loop().create_future()
+        await asyncio.Event().wait()
+        return b""
 
     async def ask() -> Reply:
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(silent)
