@@ -180,6 +180,8 @@ class _Reader:
             raw = self.parts[3][offset : offset + length]
             if len(raw) != length or direction > 1 or layout >= len(LAYOUTS):
                 raise ModelError("cannot read program: a port's name, direction or layout is wrong")
+            if tensor >= len(tensors):
+                raise ModelError(f"cannot read program: a port's tensor {tensor} does not exist")
             name = bytes(raw).decode()
             found[direction].append(port(name, tensor, LAYOUTS[layout], tensors))
         return tuple(found[0]), tuple(found[1])
@@ -291,6 +293,8 @@ class _Decoder:
         return self.ops[0][0] if self.ops else 0
 
     def _next(self) -> tuple[int, tuple[int, ...]]:
+        if not self.ops:
+            raise ModelError("cannot read program: a chain ends before it is whole")
         return self.ops.pop(0)
 
 

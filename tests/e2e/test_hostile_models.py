@@ -114,7 +114,7 @@ def larger(program: bytes) -> bytes:
         (lambda program: program + b"\0", "the header announces"),
         (of_a_later_version, "version 2, expected 1"),
         (with_counts_beyond_all_bounds, "counts in the header are out of bounds"),
-        (with_a_wrong_index, "cannot read program"),
+        (with_a_wrong_index, "a port's tensor 2147483647 does not exist"),
         (with_another_memory, "a memory size"),
         (with_nan, "NaN, infinite or beyond float16"),
         (larger, "its format is 'ms-fp8', the manifest says 'ms-fp13'"),
