@@ -73,7 +73,12 @@ _TENSORFLOW = (
 _STUBS = "tensorflow-serving-api>=2.16"
 TENSORFLOW = Environment(
     "tensorflow-serving",
-    (*_TENSORFLOW, "grpcio>=1.66", "grpcio-health-checking>=1.66"),
+    (
+        *_TENSORFLOW,
+        "grpcio>=1.66",
+        "grpcio-health-checking>=1.66",
+        "googleapis-common-protos>=1.65",
+    ),
     (_STUBS,),
     "tensorflow_serving.apis.prediction_service_pb2_grpc",
 )

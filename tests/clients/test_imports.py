@@ -1,4 +1,4 @@
-"""edged's client in one process with TensorFlow, its serving stubs and gRPC's health stubs."""
+"""edged's client in one process with TensorFlow, its serving stubs, gRPC health and google.rpc."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 
 OURS = ["edged", "edged.client", "edged.messages"]
 STUBS = ["tensorflow_serving.apis.prediction_service_pb2_grpc"]
-HEALTH = ["grpc_health.v1.health_pb2_grpc"]
+HEALTH = ["grpc_health.v1.health_pb2_grpc", "google.rpc.error_details_pb2"]
 TF = ["tensorflow"]
 ORDERS = {
     "edged first": [*OURS, *TF, *STUBS, *HEALTH],
@@ -42,5 +42,7 @@ def test_all_of_them_work_whatever_is_imported_first(
     assert sum(scores[0]) == pytest.approx(1.0, abs=1e-3)
     assert outcomes["by_edgeds_client"].value == scores
     assert outcomes["by_edgeds_messages"].value == scores
+    known = [["output_alias", "probabilities"], ["AVAILABLE"]]
+    assert outcomes["what_edgeds_client_knows"].value == known
     assert outcomes["health"].value == 1  # SERVING
     assert all(outcomes["pools"].value.values()), outcomes["pools"].value

@@ -1,4 +1,4 @@
-"""edged's client and messages beside those of TensorFlow, its stubs and gRPC's health stubs.
+"""edged's client and messages beside TensorFlow's, its stubs', gRPC's health's and google.rpc's.
 
 Arguments: ``order``, modules to import one after the other; ``target``; ``picture``, a path. All
 register messages of the same names, and each must keep its own.
@@ -24,6 +24,7 @@ import grpc  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from google.protobuf import descriptor_pool  # noqa: E402
+from google.rpc import error_details_pb2  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from tensorflow.core.framework import tensor_pb2  # noqa: E402
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc  # noqa: E402
@@ -41,6 +42,12 @@ def by_edgeds_client() -> Any:
         client.wait_ready()
         answer = client.predict({"images": PICTURE})
     return np.asarray(answer.outputs["probabilities"]).tolist()
+
+
+@case
+def what_edgeds_client_knows() -> Any:
+    with edged.Client(TARGET) as client:
+        return [sorted(client.metadata().outputs), [each.state for each in client.status()]]
 
 
 @case
@@ -81,6 +88,8 @@ def pools() -> Any:
         is not predict_pb2.PredictRequest.DESCRIPTOR,
         "and health": messages.HealthCheckRequest.DESCRIPTOR
         is not health_pb2.HealthCheckRequest.DESCRIPTOR,
+        "and the retry hint": messages.RetryInfo.DESCRIPTOR
+        is not error_details_pb2.RetryInfo.DESCRIPTOR,
     }
 
 
