@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 
@@ -22,7 +21,8 @@ from edged.messages import (
 )
 from edged.rpc import predict
 from edged.rpc import status as model_service
-from edged.rpc.interceptors import Context, stream, unary
+from edged.rpc.interceptors import Context
+from edged.rpc.methods import unary_stream, unary_unary
 
 SERVICE = "grpc.health.v1.Health"
 SERVICES = (predict.SERVICE, model_service.SERVICE)
@@ -54,22 +54,10 @@ class Health:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Returns the service."""
-        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                unary(self._check),
-                HealthCheckRequest.FromString,
-                HealthCheckResponse.SerializeToString,
-            ),
-            "List": grpc.unary_unary_rpc_method_handler(
-                unary(self._list),
-                HealthListRequest.FromString,
-                HealthListResponse.SerializeToString,
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                stream(self._watch),
-                HealthCheckRequest.FromString,
-                HealthCheckResponse.SerializeToString,
-            ),
+        methods = {
+            "Check": unary_unary(HealthCheckRequest, self._check),
+            "List": unary_unary(HealthListRequest, self._list),
+            "Watch": unary_stream(HealthCheckRequest, self._watch),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 

@@ -8,7 +8,6 @@ are in an answer and may be asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import grpc
 
@@ -25,7 +24,8 @@ from edged.messages import (
     spec,
 )
 from edged.rpc import predict
-from edged.rpc.interceptors import Context, unary
+from edged.rpc.interceptors import Context
+from edged.rpc.methods import unary_unary
 from edged.rpc.models import Model, Models
 
 FIELD = "signature_def"
@@ -64,13 +64,7 @@ def handlers(models: Models, *, strict: bool = False) -> grpc.GenericRpcHandler:
         spec.check(asked, model.name, model.version, strict=strict)
         return _response(model)
 
-    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "GetModelMetadata": grpc.unary_unary_rpc_method_handler(
-            unary(get),
-            GetModelMetadataRequest.FromString,
-            GetModelMetadataResponse.SerializeToString,
-        )
-    }
+    methods = {"GetModelMetadata": unary_unary(GetModelMetadataRequest, get)}
     return grpc.method_handlers_generic_handler(predict.SERVICE, methods)
 
 

@@ -7,8 +7,6 @@ error, when that failed too often. There is one version: of the model in service
 
 from __future__ import annotations
 
-from typing import Any
-
 import grpc
 
 from edged.errors import RequestError
@@ -22,7 +20,8 @@ from edged.messages import (
     VersionState,
     spec,
 )
-from edged.rpc.interceptors import Context, unary
+from edged.rpc.interceptors import Context
+from edged.rpc.methods import unary_unary
 from edged.rpc.models import Model, Models
 
 SERVICE = "tensorflow.serving.ModelService"
@@ -57,13 +56,7 @@ def handlers(models: Models, *, strict: bool = False) -> grpc.GenericRpcHandler:
             _check(asked, model)
         return GetModelStatusResponse(model_version_status=[_version(model)])
 
-    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "GetModelStatus": grpc.unary_unary_rpc_method_handler(
-            unary(get),
-            GetModelStatusRequest.FromString,
-            GetModelStatusResponse.SerializeToString,
-        )
-    }
+    methods = {"GetModelStatus": unary_unary(GetModelStatusRequest, get)}
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 

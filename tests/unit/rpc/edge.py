@@ -45,10 +45,10 @@ class Caller:
     """Calls the server's methods."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+        self.channel = channel
 
     async def call(self, method: str, request: Message, reply: type[Message]) -> Any:
-        function = self._channel.unary_unary(
+        function = self.channel.unary_unary(
             method, type(request).SerializeToString, reply.FromString
         )
         return await function(request, timeout=LIMIT)
@@ -64,7 +64,7 @@ class Caller:
         raise AssertionError(f"expected an error, got {answer}")
 
     def stream(self, method: str, request: Message, reply: type[Message]) -> Any:
-        function = self._channel.unary_stream(
+        function = self.channel.unary_stream(
             method, type(request).SerializeToString, reply.FromString
         )
         return function(request, timeout=LIMIT)
