@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from edged.errors import RequestError
 from edged.messages import PredictRequest, PredictResponse
 from edged.rpc import predict
 from edged.rpc.front import Front, Limits
+from edged.rpc.server import Server
 from tests.unit.rpc import edge
 from tests.unit.rpc.edge import Caller
 
@@ -70,5 +72,30 @@ def test_a_refusal_that_passes_says_when(make: object, code: grpc.StatusCode, to
         said = dict(error.trailing_metadata() or ())
         assert ("grpc-retry-pushback-ms" in said) is told
         assert said["edged-request-id"]
+
+    asyncio.run(inside())
+
+
+def test_grpcs_own_retry_policies_follow_the_hint() -> None:
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "60s",  # what a client that ignored the hint would wait
+        "maxBackoff": "60s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+    }
+    config = {"methodConfig": [{"name": [{}], "retryPolicy": policy}]}
+    options = (("grpc.service_config", json.dumps(config)),)
+
+    async def inside() -> None:
+        front = full()
+        server = Server([predict.handlers(front)])
+        port = server.listen_tcp("127.0.0.1", 0)
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+            error = await Caller(channel).refused(METHOD, PredictRequest(), PredictResponse)
+        await server.stop(0)
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert front.counts.refused == 3
 
     asyncio.run(inside())
