@@ -13,8 +13,8 @@ from edged.bench.load import Reply
 from edged.client import OPTIONS, PREDICT
 from edged.messages.arrays import to_tensor
 
-# Else all channels of a process to one address share one connection.
-_OWN = (("grpc.use_local_subchannel_pool", 1),)
+# Else all channels of a process to one address share one connection, and a proxy may sit between.
+_OWN = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
 
 
 def picture_request(name: str, picture: bytes) -> bytes:

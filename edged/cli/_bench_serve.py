@@ -18,6 +18,7 @@ from edged.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from edged.bench.serve import Measured, Plan
+    from edged.client import Client
 
 HELP = "load a server: latency by percentile, stages, throughput, beside a bare gRPC echo"
 READY_LIMIT = 30.0  # seconds
@@ -156,7 +157,8 @@ def _server(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[str,
     if args.target is not None:
         with Client(args.target) as client:
             client.wait_ready(READY_LIMIT)
-        return args.target, "images", facts | {"target": args.target}
+            name = args.input or _input(client)
+        return args.target, name, facts | {"target": args.target}
     from edged.bench.server import own_server
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-bench-")))
@@ -171,6 +173,14 @@ def _server(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[str,
     facts |= {key: model[key] for key in ("name", "version", "digest", "format", "isa")}
     facts |= {"threads": args.threads or _cpus(), "edged": served.status["version"]}
     return served.target, name, facts
+
+
+def _input(client: Client) -> str:
+    """Returns the name of the one input that the model takes."""
+    names = list(client.metadata().inputs)
+    if len(names) != 1:
+        raise ConfigError(f"cannot load a model with inputs {names}: say which with --input")
+    return names[0]
 
 
 def _image(args: argparse.Namespace, folder: Path) -> tuple[str, str]:

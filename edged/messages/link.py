@@ -17,8 +17,8 @@ ACTIVATE  daemon  take the NPU; answered by ACTIVE {} or ERROR
 LEAVE     daemon  leave the NPU; answered by LEFT {}
 PROBE     daemon  run the golden test; answered by PROBED {ok, reason}
 PREDICT   daemon  body = PredictRequest {remaining_us: int | None, at_us, top, tensor_content,
-                  strict}; remaining_us was so at at_us of CLOCK_MONOTONIC, as the worker may read
-                  a question only after it answered the one before
+                  original, strict}; remaining_us was so at at_us of CLOCK_MONOTONIC, as the worker
+                  may read a question only after it answered the one before
 RESULT    worker  body = PredictResponse {times_us: {stage: int}, top: [{index, label, score}]}
 ERROR     worker  {code: gRPC status name, message}; to the question with the same id, or with id 0
                   instead of HELLO: why the model cannot be loaded
@@ -26,8 +26,9 @@ STOP      daemon  finish the running request, answer it, exit 0
 ========  ======  ===============================================================================
 
 ``top`` of PREDICT is how many classes the caller wants to see named, best first, 1 if it is absent;
-``tensor_content`` whether the answer's tensors are to be raw bytes, ``strict`` whether to refuse
-what TensorFlow Serving would refuse, both false if absent.
+``tensor_content`` whether the answer's tensors are to be raw bytes, ``original`` whether the caller
+is a client of the original service, ``strict`` whether to refuse what TensorFlow Serving would
+refuse; all false if absent.
 ``top`` of RESULT may also be one such object, or null where the model has no classes.
 
 The module does no I/O. Both ends treat the other as untrusted: a frame that breaks a limit raises

@@ -196,7 +196,11 @@ class ModelProcess:
         if remaining_us is not None:
             meta["at_us"] = time.monotonic_ns() // 1000
         if options is not DEFAULTS:
-            meta |= {"top": options.top, "tensor_content": options.tensor_content}
+            meta |= {
+                "top": options.top,
+                "tensor_content": options.tensor_content,
+                "original": options.original,
+            }
         if self._strict:
             meta["strict"] = True
         asked = self._connection.ask(Kind.PREDICT, meta, body)

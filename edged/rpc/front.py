@@ -45,10 +45,12 @@ class Options:
     Attributes:
         top: how many classes to name.
         tensor_content: answers as raw bytes instead of one by one in typed fields.
+        original: the caller is a client of the original service.
     """
 
     top: int = 1
     tensor_content: bool = False
+    original: bool = False
 
 
 DEFAULTS = Options()

@@ -33,6 +33,7 @@ from edged.rpc.interceptors import Context, unary
 SERVICE = "tensorflow.serving.PredictionService"
 TOP_KEY = "edged-top"
 CONTENT_KEY = "edged-tensor-content"
+ORIGINAL_KEY = "x-ms-aml-grpc-service-route"  # the original service's clients send it
 TOP_LIMIT = 16
 # Clients take 8 KiB of metadata by default; times and classes share it with the rest.
 FIELD_LIMIT = 3072  # bytes
@@ -65,16 +66,18 @@ def handlers(front: Front) -> grpc.GenericRpcHandler:
 
 
 def _options(context: Context) -> Options:
-    top, content = "", ""
+    top, content, original = "", "", False
     for key, value in context.invocation_metadata() or ():
         if key == TOP_KEY:
             top = str(value)
         elif key == CONTENT_KEY:
             content = str(value)
-    if not top and not content:
+        elif key == ORIGINAL_KEY:
+            original = True
+    if not top and not content and not original:
         return DEFAULTS
     number = int(top[:4]) if top.isascii() and top.isdigit() else 1
-    return Options(max(1, min(number, TOP_LIMIT)), content == "true")
+    return Options(max(1, min(number, TOP_LIMIT)), content == "true", original)
 
 
 def _metadata(answer: Answer) -> Sequence[tuple[str, str]]:

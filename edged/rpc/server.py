@@ -24,6 +24,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     # Callers that keep idle connections open ping more often than the default allows.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Answers that a caller does not read stay here: so many of them for each connection, beyond
+    # what may wait (edged.rpc.front.Limits), so that a full queue is still answered as such.
+    ("grpc.max_concurrent_streams", 1024),
 )
 
 

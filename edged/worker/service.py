@@ -119,7 +119,12 @@ class Service:
         self._need_npu()
         deadline = time.monotonic() + min(_remaining(question.meta), RUN_LIMIT)
         manifest = self._pipeline.manifest
-        asked = signature.parse(question.body, manifest, strict=question.meta.get("strict") is True)
+        asked = signature.parse(
+            question.body,
+            manifest,
+            strict=question.meta.get("strict") is True,
+            original=question.meta.get("original") is True,
+        )
         parsed = time.perf_counter_ns()
         names = tuple(dict.fromkeys(asked.outputs.values()))
         result = self._pipeline.run(asked.inputs, names, deadline=deadline)

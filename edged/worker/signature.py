@@ -24,6 +24,7 @@ from edged.worker import tensors, wire
 from edged.worker.tensors import Array, Value
 
 SIGNATURE = "serving_default"
+DEFAULT_INPUT, DEFAULT_OUTPUT = "images", "output_alias"  # of the original service's clients
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,17 @@ class Question:
     outputs: Mapping[str, str]
 
 
-def parse(body: bytes, manifest: Manifest, *, strict: bool = False) -> Question:
+def parse(
+    body: bytes, manifest: Manifest, *, strict: bool = False, original: bool = False
+) -> Question:
     """Returns what a PredictRequest asks.
 
     Args:
         body: the message's bytes.
         manifest: of the model.
         strict: refuse requests without a model's name, as TensorFlow Serving does.
+        original: the caller is a client of the original service. With its default names, ``images``
+            and no filter, it takes the only output of an answer and fails on more than one.
 
     Raises:
         RequestError: the request does not fit the model.
@@ -57,7 +62,11 @@ def parse(body: bytes, manifest: Manifest, *, strict: bool = False) -> Question:
         raise RequestError("INVALID_ARGUMENT", f"cannot parse PredictRequest: {exc}") from exc
     _check_model(request, manifest, strict=strict)
     inputs = _inputs(request.inputs, manifest.signature.inputs)
-    return Question(inputs, _outputs(request.output_filter, manifest.signature.outputs))
+    outputs = _outputs(request.output_filter, manifest.signature.outputs)
+    defaults = DEFAULT_INPUT in request.inputs and not request.output_filter
+    if original and defaults and DEFAULT_OUTPUT in outputs:
+        outputs = {DEFAULT_OUTPUT: outputs[DEFAULT_OUTPUT]}
+    return Question(inputs, outputs)
 
 
 def answer(

@@ -64,9 +64,6 @@ def test_a_file_is_scored_by_the_names_of_every_sample(value: Any) -> None:
     assert all(each == first for each in value.values())
 
 
-@pytest.mark.xfail(
-    strict=False, reason="an answer without a filter has each output under all of its names"
-)
 @case("file_with_nothing_named")
 def test_without_names_the_only_output_is_given(value: Any) -> None:
     assert value["shape"] == [1000]

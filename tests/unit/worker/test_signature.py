@@ -71,6 +71,24 @@ def test_without_a_filter_every_output_is_answered_under_all_its_names() -> None
     }
 
 
+def test_the_original_clients_defaults_get_the_one_output_they_can_read() -> None:
+    names = {**TWO, "signature": {**TWO["signature"]}}
+    names["signature"]["inputs"] = [
+        {"name": "left", "aliases": ["images"], **SPEC},
+        {"name": "right", "aliases": [], **SPEC},
+    ]
+    manifest = Manifest.parse(json.dumps(names).encode())
+
+    def keys(first: str, *, original: bool, outputs: tuple[str, ...] = ()) -> set[str]:
+        body = request(first, "right", outputs=outputs).SerializeToString()
+        return set(signature.parse(body, manifest, original=original).outputs)
+
+    assert keys("images", original=True) == {"output_alias"}
+    assert keys("images", original=True, outputs=("other",)) == {"other"}
+    every = {"features", "output_alias", "other"}
+    assert keys("left", original=True) == keys("images", original=False) == every
+
+
 def test_a_filter_chooses_outputs_and_their_names() -> None:
     question = parse(request("left", "right", outputs=("other", "output_alias")))
     assert question.outputs == {"other": "other", "output_alias": "features"}
