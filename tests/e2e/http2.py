@@ -1,6 +1,6 @@
 """Connections as gRPC has them, by hand: for callers that a gRPC library will not be.
 
-Only what such callers send (RFC 9113, RFC 7541): nothing that comes back is understood.
+Only what such callers send (RFC 9113, RFC 7541); of what comes back, whether something is in it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from types import TracebackType
 from tests.e2e.device import PREDICT
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS = 0, 1, 4
-END_STREAM, END_HEADERS = 1, 4
+DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
+END_STREAM, END_HEADERS, ACKNOWLEDGED = 1, 4, 1
+REFUSED_STREAM = 7  # the error
 INITIAL_WINDOW = 4  # the setting: bytes that may be sent on a stream before we ask for more
 FRAME_LIMIT = 16_384
 SOCKET_LIMIT = 30.0  # seconds
@@ -45,9 +46,10 @@ class Connection:
     ) -> None:
         self.socket.close()
 
-    def hello(self) -> bytes:
-        """Waits for the server's hello; the connection is one to it then."""
-        return self.socket.recv(FRAME_LIMIT)
+    def hello(self) -> None:
+        """Waits for the server's hello and takes its settings, which bind us from then on."""
+        assert self.socket.recv(FRAME_LIMIT), "the server hung up"
+        self.socket.sendall(frame(SETTINGS, ACKNOWLEDGED, 0, b""))
 
     def begin(self) -> int:
         """Begins a request; returns its stream."""
@@ -59,9 +61,11 @@ class Connection:
         """Sends some of a request's message, which ``message`` has made."""
         self.socket.sendall(frame(DATA, END_STREAM if end else 0, stream, data))
 
-    def request(self, body: bytes) -> None:
-        """Sends a whole request."""
-        self.send(self.begin(), message(body), end=True)
+    def request(self, body: bytes) -> int:
+        """Sends a whole request; returns its stream."""
+        stream = self.begin()
+        self.send(stream, message(body), end=True)
+        return stream
 
     def read_until(self, expected: bytes) -> bytes:
         """Reads until ``expected`` has come; returns everything."""
@@ -87,6 +91,11 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """Returns an HTTP/2 frame."""
     assert len(payload) <= FRAME_LIMIT
     return struct.pack(">I", len(payload) << 8 | kind) + struct.pack(">BI", flags, stream) + payload
+
+
+def refused(stream: int) -> bytes:
+    """Returns the frame that refuses a stream."""
+    return frame(RST_STREAM, 0, stream, struct.pack(">I", REFUSED_STREAM))
 
 
 def _headers() -> bytes:

@@ -14,7 +14,9 @@ from typing import TypeAlias
 import grpc
 import pytest
 
-from tests.e2e import hostile
+from edged.bench import figures, load
+from edged.bench.target import Target
+from tests.e2e import hostile, http2
 from tests.e2e.device import CALL_LIMIT, Device, call, raw
 from tests.e2e.http2 import Connection, message
 
@@ -22,6 +24,7 @@ GOOD = hostile.request(hostile.GOOD).SerializeToString()
 # Keeps the model busy for a second or more.
 LONG = hostile.request(*[hostile.GOOD] * 2000).SerializeToString()
 WAITING = 256
+STREAMS = 1024
 IDLE = 1000
 ROOM = 200  # descriptors beside those of the idle connections
 OK = b"\x0bgrpc-status"
@@ -60,6 +63,11 @@ def wait_until(true: Callable[[], bool], limit: float = CALL_LIMIT) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_until_answered(device: Device, count: int) -> None:
+    """Returns once the device has answered so many requests since its start."""
+    wait_until(lambda: device.status().counters.answered >= count)
 
 
 def send(channel: grpc.Channel, body: bytes = GOOD, timeout: float = CALL_LIMIT) -> Sent:
@@ -197,7 +205,7 @@ def test_a_thousand_idle_connections_do_not_hinder_those_who_ask(
         with not_hindered(device, channel, megabytes=150):
             idle = [stack.enter_context(Connection(device.address)) for _ in range(IDLE)]
             for each in idle:
-                assert each.hello()
+                each.hello()
             assert descriptors(device) >= before + IDLE
         for each in idle[:: IDLE // 10]:  # and they may ask at any time
             each.request(GOOD)
@@ -208,13 +216,26 @@ def test_a_thousand_idle_connections_do_not_hinder_those_who_ask(
 def test_callers_who_do_not_read_their_answers_do_not_hinder_others(
     device: Device, channel: grpc.Channel
 ) -> None:
-    answered = device.status().counters.answered
     with contextlib.ExitStack() as stack, not_hindered(device, channel):
+        answered = device.status().counters.answered
         slow = [stack.enter_context(Connection(device.address, window=0)) for _ in range(20)]
         for each in slow:
             for _ in range(5):
                 each.request(GOOD)
-        wait_until(lambda: device.status().counters.answered >= answered + 100)
+        wait_until_answered(device, answered + 100)
+
+
+def test_a_caller_who_reads_nothing_may_have_so_many_answers_waiting_and_no_more(
+    device: Device, channel: grpc.Channel
+) -> None:
+    with not_hindered(device, channel), Connection(device.address, window=0) as slow:
+        slow.hello()
+        answered = device.status().counters.answered
+        for sent in range(1, STREAMS + 1):
+            slow.request(GOOD)
+            if sent % 128 == 0:  # more at once than may wait would be refused as such
+                wait_until_answered(device, answered + sent)
+        slow.read_until(http2.refused(slow.request(GOOD)))
 
 
 def test_callers_who_dribble_do_not_hinder_others_and_are_served_in_the_end(
@@ -275,3 +296,22 @@ def test_connections_beyond_the_limit_of_open_files_wait_and_the_others_are_serv
     with Connection(device.address) as late:
         late.request(GOOD)
         late.read_until(OK)
+
+
+@pytest.mark.long
+def test_a_minute_of_steady_work_loses_nothing_and_the_daemon_does_not_grow(
+    device: Device, channel: grpc.Channel
+) -> None:
+    """Arrivals that do not wait for answers, at a rate that leaves little time between them."""
+    rate = 0.4 / median_latency(channel)
+
+    async def work(seconds: float) -> list[load.Shot]:
+        async with Target(device.address, GOOD, 10.0, connections=8) as target:
+            return await load.opened(target.send, load.poisson(rate), load.Span(seconds=seconds))
+
+    load.run(work(10))
+    memory = resident(device)
+    found = figures.of_load(load.run(work(50)))
+    assert found["requests"] > 0
+    assert found["errors"] == {}
+    assert resident(device) < memory + 8_000_000
