@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -92,6 +93,9 @@ class Daemon:
                 self._write_facts()
                 stack.callback(self._remove_facts)
                 self._say_ready()
+                # What is loaded stays: the collector need not look at it again during requests.
+                gc.collect()
+                gc.freeze()
                 await self._stop.wait()
                 systemd.notify(STOPPING="1")
                 logger.info("stopping", extra={"event": "stopping"})
