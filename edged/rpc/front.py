@@ -313,11 +313,11 @@ class Front:
                 continue
             request.digest = self._backend.digest
             remaining = None if request.deadline is None else int((request.deadline - now) * 1e6)
-            running = self._backend.predict(request.body, remaining, request.options)
             self._given.append(request)
             self._idle.clear()
-            if len(self._given) == 1:
+            if len(self._given) == 1:  # before the backend is told: it may take this very core
                 self._reached(request)
+            running = self._backend.predict(request.body, remaining, request.options)
             running.add_done_callback(functools.partial(self._finish, request))
 
     def _reached(self, request: _Waiting) -> None:
