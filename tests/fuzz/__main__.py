@@ -86,7 +86,21 @@ def run(name: str, folder: Path, *, seconds: int = 0, runs: int = 0, seed: int =
         )
     facts = json.loads(report.read_bytes()) if report.exists() else {}
     found = sorted(set(folder.glob(f"found-{name}-*")) - before)
-    return Outcome(name, facts, tuple(found), done.returncode, log)
+    harmful = tuple(path for path in found if "slow-unit" not in path.name or slow(name, path))
+    return Outcome(name, facts, harmful, done.returncode, log)
+
+
+def slow(name: str, path: Path) -> bool:
+    """Returns whether an input is slow again; if not, the machine was, and the file is removed."""
+    command = [sys.executable, "-m", "tests.fuzz.harness", name, str(path.with_suffix(".json"))]
+    try:
+        subprocess.run(
+            [*command, str(path)], cwd=ROOT, capture_output=True, timeout=INPUT_SECONDS, check=True
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        return True
+    path.unlink()
+    return False
 
 
 def write_seeds(name: str, corpus: Path) -> None:
