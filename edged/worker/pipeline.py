@@ -128,7 +128,7 @@ class Pipeline:
         for index in range(batch.size):
             if deadline is not None and time.monotonic() >= deadline:
                 done = f"the time was over when {index} of {batch.size} items were done"
-                raise RequestError("DEADLINE_EXCEEDED", f"{done}: send fewer, or allow more time")
+                raise RequestError("DEADLINE_EXCEEDED", f"{done}: send fewer at once")
             values = _run_item(plan, batch, index, times)
             for name, arrays in made.items():
                 arrays.append(values[name])

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from edged.errors import DeviceError, ModelError, RequestError
 from edged.manifest import TensorSpec
 from edged.messages.link import BODY_LIMIT, Frame, Kind, ProtocolError
 from edged.worker import classes, golden, signature
-from edged.worker.pipeline import Pipeline
+from edged.worker.pipeline import Pipeline, Result
+from edged.worker.tensors import Value
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ class Service:
     def _predict(self, question: Frame) -> Frame:
         start = time.perf_counter_ns()
         self._need_npu()
-        deadline = time.monotonic() + min(_remaining(question.meta), RUN_LIMIT)
+        deadline = time.monotonic() + _remaining(question.meta)
         manifest = self._pipeline.manifest
         asked = signature.parse(
             question.body,
@@ -127,7 +129,7 @@ class Service:
         )
         parsed = time.perf_counter_ns()
         names = tuple(dict.fromkeys(asked.outputs.values()))
-        result = self._pipeline.run(asked.inputs, names, deadline=deadline)
+        result = self._run(asked.inputs, names, deadline)
         ran = time.perf_counter_ns()
         content = question.meta.get("tensor_content") is True
         body = signature.answer(manifest, asked, result.outputs, content=content)
@@ -144,6 +146,16 @@ class Service:
             "serialise": (time.perf_counter_ns() - ran) // 1000,
         }
         return Frame(Kind.RESULT, question.id, {"times_us": times, "top": top}, body)
+
+    def _run(self, inputs: Mapping[str, Value], names: Sequence[str], deadline: float) -> Result:
+        limit = time.monotonic() + RUN_LIMIT
+        try:
+            return self._pipeline.run(inputs, names, deadline=min(deadline, limit))
+        except RequestError as exc:
+            if exc.code != "DEADLINE_EXCEEDED" or deadline <= limit:
+                raise
+            cause = f"{exc}; a request may run {RUN_LIMIT:g} s"
+            raise RequestError("RESOURCE_EXHAUSTED", cause) from exc
 
     def _need_npu(self) -> None:
         if not self._active:

@@ -136,3 +136,19 @@ def test_a_batch_that_takes_longer_than_its_caller_waits_is_given_up(
     assert caught.value.code == "DEADLINE_EXCEEDED"
     target.serves_on()
     assert time.monotonic() - began < timeout + BACK
+
+
+@pytest.mark.long
+def test_a_batch_beyond_the_time_of_a_request_ends_without_the_worker(
+    target: Target, pool: ThreadPoolExecutor
+) -> None:
+    large = encoded(Image.new("RGB", (7000, 7000)), compress_level=9)
+    batch = pool.submit(target.send, request(*[large] * 400), 200)
+    wait_until_running(target)
+    other = pool.submit(target.send, target.good, 100)
+    error = batch.exception(100)
+    assert isinstance(error, RequestError)
+    assert error.code == "RESOURCE_EXHAUSTED"
+    assert "of 400 items were done: send fewer at once; a request may run 45 s" in str(error)
+    assert other.result(60) == target.expected
+    target.serves_on()

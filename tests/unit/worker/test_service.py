@@ -78,8 +78,9 @@ def test_a_batch_that_would_run_too_long_is_ended_before_the_daemon_ends_the_wor
     monkeypatch.setattr(service, "RUN_LIMIT", 0.01)
     for meta in ({}, {"remaining_us": 60_000_000}):
         answer = active.answer(Frame(Kind.PREDICT, 9, meta, predict(*[PICTURE] * 5000)))
-        assert answer.meta["code"] == "DEADLINE_EXCEEDED"
+        assert answer.meta["code"] == "RESOURCE_EXHAUSTED"
         assert "of 5000 items were done: send fewer" in answer.meta["message"]
+        assert "a request may run 0.01 s" in answer.meta["message"]
 
 
 @pytest.mark.parametrize("character", ["x", "\u00fc", "\u4e2d", "\U0001f600", "\ud800"])
