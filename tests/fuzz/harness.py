@@ -6,7 +6,8 @@ code (protobuf, Pillow's decoders, edged's own kernels) is not: it runs, and its
 but the fuzzer cannot steer by it.
 
 Every ``STEP`` inputs the memory is read, and the report written anew: a target whose memory grows
-by more than ``GROWTH`` once it has warmed up is a finding, like an exception.
+by more than ``GROWTH`` once it has warmed up is a finding, like an exception. So is an input that
+takes more than ``INPUT_SECONDS``; one that never ends is libFuzzer's to find.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import atheris
 with atheris.instrument_imports(include=["edged", "PIL"], exclude=["edged.npu.reference"]):
     from tests.fuzz import mutate, targets
 
+INPUT_SECONDS = 5  # of the processor, for one input on any machine
 STEP = 1000
 WARM = 50_000  # inputs until caches, the corpus and the allocator's arenas are about full
 GROWTH = 256 * 1024 * 1024  # bytes; libFuzzer keeps its corpus, and what it counts, in memory too
@@ -55,7 +57,11 @@ class Watched:
 
     def run(self, data: bytes) -> None:
         """Calls the target."""
+        began = time.process_time()
         self._accepted += bool(self._target(data))
+        spent = time.process_time() - began
+        if spent > INPUT_SECONDS:
+            raise AssertionError(f"one input took {spent:.1f} s of the processor")
         self._runs += 1
         if self._runs % STEP == 0:
             self._watch()

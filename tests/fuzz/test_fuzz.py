@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import NAMES, line, main, run, slow
+from tests.fuzz.__main__ import NAMES, line, main, run
 from tests.fuzz.targets import TARGETS
 
 needs_atheris = pytest.mark.skipif(
@@ -33,15 +33,6 @@ def test_harm_is_found_and_the_input_kept(tmp_path: Path, monkeypatch: pytest.Mo
     outcome = run("picture", tmp_path, seconds=20)
     assert not outcome.clean
     assert "FOUND SOMETHING" in line(outcome)
-
-
-@needs_atheris
-@pytest.mark.long
-def test_an_input_that_was_slow_because_the_machine_was_is_no_finding(tmp_path: Path) -> None:
-    path = tmp_path / "found-picture-slow-unit-1"
-    path.write_bytes(b"no picture")
-    assert not slow("picture", path)
-    assert not path.exists()
 
 
 def test_the_command_knows_every_target() -> None:
