@@ -23,6 +23,7 @@ from edged.manifest import Manifest, Preprocess
 from edged.npu.sku import DEFAULT_SKU
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from onnx import ModelProto
 
 LABELS, MANIFEST = "labels.txt", "manifest.json"
@@ -52,11 +53,20 @@ class Built:
         return oci.ModelFacts(m.name, m.version, m.sku, m.format, m.memory)
 
     def write(
-        self, out: str | os.PathLike[str], annotations: Mapping[str, str] | None = None
+        self,
+        out: str | os.PathLike[str],
+        annotations: Mapping[str, str] | None = None,
+        sign: EllipticCurvePrivateKey | None = None,
     ) -> oci.Digest:
-        """Writes the image to ``out``, a reference or a path; returns its digest."""
+        """Writes the image to ``out``, a reference or a path, signed with ``sign`` if it is given.
+
+        Returns:
+            The digest of the image's manifest, which the signature does not change.
+        """
         reference = oci.Reference.parse(os.fspath(out))
-        return oci.write_image(self.files, self.facts, reference, annotations=annotations)
+        return oci.write_image(
+            self.files, self.facts, reference, annotations=annotations, sign=sign
+        )
 
 
 def build(
@@ -73,6 +83,8 @@ def build(
     weights: WeightsLike = None,
     outputs: Sequence[str] | None = None,
     annotations: Mapping[str, str] | None = None,
+    sign: str | os.PathLike[str] | None = None,
+    passphrase: bytes | None = None,
 ) -> oci.Digest:
     """Builds a model image.
 
@@ -93,6 +105,8 @@ def build(
             names of its variables.
         outputs: values of the graph to answer with, in this order; the graph's outputs if None.
         annotations: more annotations for the image's manifest.
+        sign: file of the private key to sign the image with ('edged keys generate').
+        passphrase: of that file, if it has one.
 
     Returns:
         The digest of the image's manifest; equal inputs give equal digests.
@@ -102,7 +116,8 @@ def build(
         ConfigError: an argument is wrong.
         StoreError: the image cannot be written.
     """
-    reference = oci.Reference.parse(os.fspath(out))
+    key = None if sign is None else oci.keys.read_private(Path(sign), passphrase)
+    oci.Reference.parse(os.fspath(out))  # a wrong one is told before the work
     built = assemble(
         source,
         format=format,
@@ -115,7 +130,7 @@ def build(
         weights=weights,
         outputs=outputs,
     )
-    return oci.write_image(built.files, built.facts, reference, annotations=annotations)
+    return built.write(out, annotations, key)
 
 
 def assemble(

@@ -13,7 +13,18 @@ from collections.abc import Sequence
 from typing import Any
 
 # In the order of their use. Other modules of the package are no verbs.
-VERBS = ("run", "build", "inspect", "eval", "deploy", "undeploy", "status", "predict", "bench")
+VERBS = (
+    "run",
+    "keys",
+    "build",
+    "inspect",
+    "eval",
+    "deploy",
+    "undeploy",
+    "status",
+    "predict",
+    "bench",
+)
 
 
 def verbs() -> list[str]:

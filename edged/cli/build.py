@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edged.cli._passphrase import add_passphrase, passphrase
 from edged.cli._table import size, table
 from edged.errors import StoreError
 
@@ -53,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="value of the graph to answer with instead of the graph's outputs; "
         "may be given more than once",
     )
+    parser.add_argument(
+        "--sign", metavar="KEY", type=Path, help="private key to sign with ('edged keys generate')"
+    )
+    add_passphrase(parser)
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report as JSON")
     parser.add_argument("--json", action="store_true", help="print facts as JSON")
 
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from edged.build import assemble, report
 
     oci.Reference.parse(args.out)  # a wrong one is told before the work
+    key = oci.keys.read_private(args.sign, passphrase(args)) if args.sign else None
     built = assemble(
         args.source,
         format=args.format,
@@ -77,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     )
     for note in built.notes:
         print(f"edged: {note}", file=sys.stderr)
-    digest = built.write(args.out)
+    digest = built.write(args.out, sign=key)
     if args.report is not None:
         _write_report(args.report, report.to_json(built.rows))
     manifest, counts = built.manifest, report.counts(built.rows)
@@ -85,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         facts = {
             "digest": str(digest),
             "out": args.out,
+            "signed_by": oci.keys.key_id(key.public_key()) if key else None,
             "name": manifest.name,
             "version": manifest.version,
             "sku": manifest.sku,

@@ -1,9 +1,11 @@
 """OCI images of models: read, written, unpacked. No policy, no network.
 
 ``open_image`` finds one by reference, ``Image.unpack_model`` takes the model out safely,
-``write_image`` makes one, ``LayoutFolder`` is a place that keeps them.
+``write_image`` makes one, ``LayoutFolder`` is a place that keeps them. ``keys`` and ``signature``
+say who made an image.
 """
 
+from edged.oci import keys, signature
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.image import Image, load_image, open_image, write_image
@@ -20,8 +22,10 @@ __all__ = [
     "ModelFacts",
     "Reference",
     "VerifiedReader",
+    "keys",
     "load_image",
     "open_image",
+    "signature",
     "write_archive",
     "write_image",
 ]

@@ -13,15 +13,19 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edged.errors import FetchError, ModelError, StoreError
-from edged.oci import spec, unpack
+from edged.oci import signature, spec, unpack
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.layer import write_layer
 from edged.oci.layout import Layout, LayoutArchive, LayoutFolder, write_archive
 from edged.oci.reference import ARCHIVE, Reference
 from edged.osutil import atomic
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def write_image(
     reference: Reference,
     *,
     annotations: Mapping[str, str] | None = None,
+    sign: EllipticCurvePrivateKey | None = None,
 ) -> Digest:
     """Make the image of a model, of one uncompressed layer.
 
@@ -160,18 +165,20 @@ def write_image(
         reference: the layout folder (its other images stay) or the archive (replaced) to write.
         annotations: more of them. There is no time stamp unless it is given here, since it would
             change the digest.
+        sign: key to sign the image with; the signature stands beside the image and is no part of
+            its digest.
 
     Raises:
         StoreError: the disk failed.
     """
     path = reference.path
     if reference.transport != ARCHIVE and path.exists():
-        return _write(LayoutFolder.create(path), files, facts, reference, annotations)
+        return _write(LayoutFolder.create(path), files, facts, reference, annotations, sign)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
             layout = LayoutFolder.create(Path(folder, "layout"))
-            digest = _write(layout, files, facts, reference, annotations)
+            digest = _write(layout, files, facts, reference, annotations, sign)
             if reference.transport == ARCHIVE:
                 write_archive(layout, path)
             else:
@@ -187,6 +194,7 @@ def _write(
     facts: ModelFacts,
     reference: Reference,
     annotations: Mapping[str, str] | None,
+    sign: EllipticCurvePrivateKey | None,
 ) -> Digest:
     with layout.new_blob() as out:
         write_layer(files, out)
@@ -194,17 +202,20 @@ def _write(
     config = layout.put_bytes(spec.Config((out.digest,)).to_json(), spec.CONFIG)
     manifest = spec.Manifest(config, (layer,), {**facts.annotations(), **(annotations or {})})
     descriptor = layout.put_bytes(manifest.to_json(), spec.MANIFEST)
+    if sign is not None:  # first, so that whoever finds the image finds it signed
+        signature.add(layout, descriptor.digest, sign, f"{facts.name}:{facts.version}")
     layout.set_tag(descriptor, reference.tag)
     return descriptor.digest
 
 
 def _choose(index: spec.Index, reference: Reference) -> spec.Descriptor:
-    tags = [d.annotations.get(spec.REF_NAME) for d in index.manifests]
+    images = [d for d in index.manifests if not signature.is_tag(d.annotations.get(spec.REF_NAME))]
+    tags = [d.annotations.get(spec.REF_NAME) for d in images]
     known = ", ".join(sorted(t for t in tags if t)) or "none"
     if reference.tag is None:
-        found = list(index.manifests)
+        found = images
     else:
-        found = [d for d, tag in zip(index.manifests, tags, strict=True) if tag == reference.tag]
+        found = [d for d, tag in zip(images, tags, strict=True) if tag == reference.tag]
     if not found:
         wanted = f"image with tag {reference.tag!r}" if reference.tag else "image"
         raise FetchError(f"cannot open {reference}: no {wanted} there (tags: {known})")

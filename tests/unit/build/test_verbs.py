@@ -174,3 +174,27 @@ def test_names_from_an_image_cannot_write_to_the_terminal(
     main(["build", str(tmp_path / "m.onnx"), "-o", f"oci:{tmp_path}/out"])
     main(["inspect", f"oci:{tmp_path}/out", "--report"])
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_build_signs_the_image_and_its_digest_stays(
+    tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(graph), "-o", f"oci:{tmp_path}/plain", "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    key = oci.keys.generate(tmp_path / "plant")
+    sign = ["--sign", str(tmp_path / "plant.key")]
+    assert main(["build", str(graph), "-o", f"oci:{tmp_path}/signed", "--json", *sign]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (plain["signed_by"], facts["signed_by"]) == (None, key.id)
+    assert facts["digest"] == plain["digest"]
+    image = oci.open_image(f"oci:{tmp_path}/signed")
+    found = oci.signature.read(image.layout, image.digest)
+    trusted = oci.keys.TrustedKeys(tmp_path, (key,))
+    assert oci.signature.verify(image.digest, found, trusted) == key
+
+
+def test_a_key_that_cannot_sign_fails_before_anything_is_built(tmp_path: Path, graph: Path) -> None:
+    key = tmp_path / "plant.key"
+    key.write_text("no key")
+    assert main(["build", str(graph), "-o", f"oci:{tmp_path}/m", "--sign", str(key)]) != 0
+    assert not (tmp_path / "m").exists()

@@ -1,0 +1,256 @@
+"""Signatures of images, in cosign's simple-signing layout.
+
+Source: cosign's ``specs/SIGNATURE_SPEC.md``. A signature of the image ``sha256:<hex>`` is an image
+itself, tagged ``sha256-<hex>.sig`` beside it. Each of its layers is one *payload*, a small JSON
+document that names the signed digest; the layer's annotation has the signature over the payload's
+bytes (ECDSA P-256, SHA-256, base64).
+
+Invariants:
+- A payload counts only if its signature is right, it is of cosign's type and it names the very
+  digest that is asked for. The name in it (``docker-reference``) says nothing and is ignored, since
+  an image keeps its digest wherever it is copied.
+- Nothing is asked of the network, and certificates, bundles and time stamps are not looked at: a
+  device trusts keys.
+- Everything read is untrusted and bounded: documents, payloads, their number.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edged.errors import ModelError, VerifyError
+from edged.oci import keys, spec
+from edged.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    from edged.oci.layout import Layout, LayoutFolder
+
+PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
+ANNOTATION = "dev.cosignproject.cosign/signature"
+TYPE = "cosign container image signature"
+PAYLOAD_LIMIT = 64 * 1024  # bytes
+SIGNATURES_LIMIT = 64  # of one image
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A payload's bytes, and the signature over them (ASN.1 DER)."""
+
+    payload: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One signature as a signature image lists it: the payload is a blob of its own."""
+
+    payload: spec.Descriptor
+    signature: bytes
+
+
+def tag(digest: Digest) -> str:
+    """The tag of the image that has the signatures of ``digest``."""
+    return f"sha256-{digest.hex}.sig"
+
+
+def is_tag(name: str | None) -> bool:
+    """Whether a tag is one that ``tag`` makes: what it names is not an image of a model."""
+    return name is not None and name.startswith("sha256-") and name.endswith(".sig")
+
+
+def sign(digest: Digest, key: EllipticCurvePrivateKey, reference: str = "") -> Signature:
+    """Signs an image's digest.
+
+    Args:
+        digest: of the image's manifest.
+        key: on P-256.
+        reference: the image's name, for people; no verifier may rely on it.
+    """
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    payload = spec.to_json(
+        {
+            "critical": {
+                "identity": {"docker-reference": reference},
+                "image": {"docker-manifest-digest": str(digest)},
+                "type": TYPE,
+            },
+            "optional": None,
+        }
+    )
+    return Signature(payload, key.sign(payload, ec.ECDSA(hashes.SHA256())))
+
+
+def verify(
+    digest: Digest, signatures: Sequence[Signature], trusted: keys.TrustedKeys
+) -> keys.PublicKey:
+    """Returns the trusted key that signed the image.
+
+    Raises:
+        VerifyError: nobody that is trusted did; says what was found instead, and what to do.
+    """
+    if not trusted.keys:
+        raise VerifyError(
+            f"cannot accept image {digest}: no key is trusted; put the signer's public key into "
+            f"{trusted.folder} ('edged keys trust FILE')"
+        )
+    if not signatures:
+        raise VerifyError(
+            f"cannot accept image {digest}: it is not signed; sign it with 'edged build --sign KEY'"
+        )
+    reasons = []
+    for signature in signatures[:SIGNATURES_LIMIT]:
+        key = _signer(signature, trusted)
+        reason = "its key is not trusted" if key is None else _mismatch(signature.payload, digest)
+        if key is not None and reason is None:
+            return key
+        reasons.append(str(reason))
+    known = ", ".join(str(key) for key in trusted.keys)
+    raise VerifyError(
+        f"cannot accept image {digest}: none of its {len(signatures)} signatures counts "
+        f"({'; '.join(sorted(set(reasons)))}); trusted keys: {known}"
+    )
+
+
+def _signer(signature: Signature, trusted: keys.TrustedKeys) -> keys.PublicKey | None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    for key in trusted.keys:
+        try:
+            key.key.verify(signature.signature, signature.payload, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            continue
+        return key
+    return None
+
+
+def _mismatch(payload: bytes, digest: Digest) -> str | None:
+    """Why a payload with a good signature does not speak of this image; None if it does."""
+    try:
+        document = spec.parse_json(payload, "a signature's payload", PAYLOAD_LIMIT)
+        critical = _lower_keys(document.get("critical"))
+        signed = _lower_keys(critical.get("image")).get("docker-manifest-digest")
+    except ModelError as exc:
+        return str(exc)
+    if critical.get("type") != TYPE:
+        return f"signed as {str(critical.get('type'))[:80]!r}, expected {TYPE!r}"
+    if signed != str(digest):
+        return f"it is of another image, {str(signed)[:80]}"
+    return None
+
+
+def _lower_keys(value: object) -> dict[str, Any]:
+    """An object whose keys may be capitalised, as in the specification's text."""
+    if not isinstance(value, dict):
+        raise ModelError("cannot read a signature's payload: expected an object")
+    lowered = {str(key).lower(): each for key, each in value.items()}
+    if len(lowered) != len(value):
+        raise ModelError("cannot read a signature's payload: a key stands twice in one object")
+    return lowered
+
+
+# -- the image that has the signatures
+
+
+def entries(manifest: bytes) -> list[Entry]:
+    """Reads the manifest of a signature image; layers of other kinds are passed over.
+
+    Raises:
+        ModelError: it is no such manifest, or it lists too many or too large payloads.
+    """
+    what = "the manifest of an image's signatures"
+    document = spec.parse_json(manifest, what)
+    layers = document.get("layers")
+    if not isinstance(layers, list) or len(layers) > SIGNATURES_LIMIT:
+        raise ModelError(f"cannot read {what}: expected at most {SIGNATURES_LIMIT} layers")
+    found = []
+    for number, layer in enumerate(layers):
+        payload = spec.Descriptor.parse(layer, f"{what}: layers[{number}]")
+        text = payload.annotations.get(ANNOTATION)
+        if payload.media_type != PAYLOAD or text is None:
+            continue
+        if payload.size > PAYLOAD_LIMIT:
+            raise ModelError(
+                f"cannot read {what}: a payload of {payload.size} bytes, "
+                f"expected at most {PAYLOAD_LIMIT}"
+            )
+        found.append(Entry(payload, _decode(text, what)))
+    return found
+
+
+def _decode(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise ModelError(f"cannot read {what}: a signature is not base64") from exc
+
+
+def read(layout: Layout, digest: Digest) -> list[Signature]:
+    """The signatures of an image that stand beside it in a layout; none is an empty list.
+
+    Raises:
+        ModelError: a document is not what it should be.
+        VerifyError: a blob is not what was announced.
+        FetchError: a blob is missing.
+    """
+    wanted = tag(digest)
+    for descriptor in layout.index().manifests:
+        if descriptor.annotations.get(spec.REF_NAME) == wanted:
+            return _read(layout, descriptor)
+    return []
+
+
+def _read(layout: Layout, descriptor: spec.Descriptor) -> list[Signature]:
+    if descriptor.size > spec.DOCUMENT_LIMIT:
+        raise ModelError(f"cannot read signatures {descriptor.digest}: {descriptor.size} bytes")
+    with layout.open_blob(descriptor) as blob:
+        listed = entries(blob.read())
+    signatures = []
+    for entry in listed:
+        with layout.open_blob(entry.payload) as blob:
+            signatures.append(Signature(blob.read(), entry.signature))
+    return signatures
+
+
+def write(layout: LayoutFolder, digest: Digest, signatures: Sequence[Signature]) -> spec.Descriptor:
+    """Puts an image's signatures beside it, in place of those that were there.
+
+    Raises:
+        StoreError: the disk failed.
+    """
+    layers, diff_ids = [], []
+    for signature in signatures:
+        payload = layout.put_bytes(signature.payload, PAYLOAD)
+        text = base64.b64encode(signature.signature).decode()
+        layers.append(spec.Descriptor(PAYLOAD, payload.digest, payload.size, {ANNOTATION: text}))
+        diff_ids.append(payload.digest)
+    config = layout.put_bytes(spec.Config(tuple(diff_ids)).to_json(), spec.CONFIG)
+    manifest = spec.Manifest(config, tuple(layers)).to_json()
+    descriptor = layout.put_bytes(manifest, spec.MANIFEST)
+    layout.set_tag(descriptor, tag(digest))
+    return descriptor
+
+
+def add(layout: LayoutFolder, digest: Digest, key: EllipticCurvePrivateKey, name: str = "") -> None:
+    """Signs an image of a layout; a signature of the same key is there once.
+
+    Args:
+        layout: that has the image.
+        digest: of its manifest.
+        key: to sign with.
+        name: of the image, for people.
+    """
+    public = key.public_key()
+    own = keys.TrustedKeys(layout.path, (keys.PublicKey(keys.key_id(public), "signer", public),))
+    present = read(layout, digest)
+    others = [each for each in present if _signer(each, own) is None]
+    write(layout, digest, [*others, sign(digest, key, name)])
