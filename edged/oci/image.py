@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edged.errors import FetchError, ModelError, StoreError
-from edged.oci import signature, spec, unpack
+from edged.oci import companion, signature, spec, unpack
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.layer import write_layer
@@ -209,7 +209,7 @@ def _write(
 
 
 def _choose(index: spec.Index, reference: Reference) -> spec.Descriptor:
-    images = [d for d in index.manifests if not signature.is_tag(d.annotations.get(spec.REF_NAME))]
+    images = [d for d in index.manifests if not companion.is_tag(d.annotations.get(spec.REF_NAME))]
     tags = [d.annotations.get(spec.REF_NAME) for d in images]
     known = ", ".join(sorted(t for t in tags if t)) or "none"
     if reference.tag is None:

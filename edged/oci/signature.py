@@ -1,9 +1,9 @@
 """Signatures of images, in cosign's simple-signing layout.
 
-Source: cosign's ``specs/SIGNATURE_SPEC.md``. A signature of the image ``sha256:<hex>`` is an image
-itself, tagged ``sha256-<hex>.sig`` beside it. Each of its layers is one *payload*, a small JSON
-document that names the signed digest; the layer's annotation has the signature over the payload's
-bytes (ECDSA P-256, SHA-256, base64).
+Source: cosign's ``specs/SIGNATURE_SPEC.md``. The signatures of the image ``sha256:<hex>`` are its
+companion ``sha256-<hex>.sig``. Each of its layers is one *payload*, a small document that names
+the signed digest; the layer's annotation has the signature over the payload's bytes (ECDSA P-256,
+SHA-256, base64).
 
 Invariants:
 - A payload counts only if its signature is right, it is of cosign's type and it names the very
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edged.errors import ModelError, VerifyError
-from edged.oci import keys, spec
+from edged.oci import companion, keys, spec
 from edged.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 ANNOTATION = "dev.cosignproject.cosign/signature"
 TYPE = "cosign container image signature"
 PAYLOAD_LIMIT = 64 * 1024  # bytes
-SIGNATURES_LIMIT = 64  # of one image
+KIND = "sig"
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,8 @@ class Entry:
 
 
 def tag(digest: Digest) -> str:
-    """The tag of the image that has the signatures of ``digest``."""
-    return f"sha256-{digest.hex}.sig"
-
-
-def is_tag(name: str | None) -> bool:
-    """Whether a tag is one that ``tag`` makes: what it names is not an image of a model."""
-    return name is not None and name.startswith("sha256-") and name.endswith(".sig")
+    """The tag of the companion that has the signatures of ``digest``."""
+    return companion.tag(digest, KIND)
 
 
 def sign(digest: Digest, key: EllipticCurvePrivateKey, reference: str = "") -> Signature:
@@ -106,7 +101,7 @@ def verify(
             f"cannot accept image {digest}: it is not signed; sign it with 'edged build --sign KEY'"
         )
     reasons = []
-    for signature in signatures[:SIGNATURES_LIMIT]:
+    for signature in signatures[: companion.LAYERS_LIMIT]:
         key = _signer(signature, trusted)
         reason = "its key is not trusted" if key is None else _mismatch(signature.payload, digest)
         if key is not None and reason is None:
@@ -158,40 +153,28 @@ def _lower_keys(value: object) -> dict[str, Any]:
     return lowered
 
 
-# -- the image that has the signatures
+# -- the companion that has the signatures
 
 
 def entries(manifest: bytes) -> list[Entry]:
-    """Reads the manifest of a signature image; layers of other kinds are passed over.
+    """Reads the manifest of a companion with signatures; layers of other kinds are passed over.
 
     Raises:
         ModelError: it is no such manifest, or it lists too many or too large payloads.
     """
     what = "the manifest of an image's signatures"
-    document = spec.parse_json(manifest, what)
-    layers = document.get("layers")
-    if not isinstance(layers, list) or len(layers) > SIGNATURES_LIMIT:
-        raise ModelError(f"cannot read {what}: expected at most {SIGNATURES_LIMIT} layers")
-    found = []
-    for number, layer in enumerate(layers):
-        payload = spec.Descriptor.parse(layer, f"{what}: layers[{number}]")
-        text = payload.annotations.get(ANNOTATION)
-        if payload.media_type != PAYLOAD or text is None:
-            continue
-        if payload.size > PAYLOAD_LIMIT:
-            raise ModelError(
-                f"cannot read {what}: a payload of {payload.size} bytes, "
-                f"expected at most {PAYLOAD_LIMIT}"
-            )
-        found.append(Entry(payload, _decode(text, what)))
-    return found
+    return [
+        Entry(layer, _decode(layer.annotations[ANNOTATION]))
+        for layer in companion.layers(manifest, what, PAYLOAD_LIMIT)
+        if layer.media_type == PAYLOAD and ANNOTATION in layer.annotations
+    ]
 
 
-def _decode(text: str, what: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise ModelError(f"cannot read {what}: a signature is not base64") from exc
+        raise ModelError("cannot read an image's signatures: one is not base64") from exc
 
 
 def read(layout: Layout, digest: Digest) -> list[Signature]:
@@ -202,42 +185,26 @@ def read(layout: Layout, digest: Digest) -> list[Signature]:
         VerifyError: a blob is not what was announced.
         FetchError: a blob is missing.
     """
-    wanted = tag(digest)
-    for descriptor in layout.index().manifests:
-        if descriptor.annotations.get(spec.REF_NAME) == wanted:
-            return _read(layout, descriptor)
-    return []
+    return [
+        Signature(part.data, _decode(part.annotations[ANNOTATION]))
+        for part in companion.read(layout, digest, KIND, PAYLOAD_LIMIT)
+        if part.media_type == PAYLOAD and ANNOTATION in part.annotations
+    ]
 
 
-def _read(layout: Layout, descriptor: spec.Descriptor) -> list[Signature]:
-    if descriptor.size > spec.DOCUMENT_LIMIT:
-        raise ModelError(f"cannot read signatures {descriptor.digest}: {descriptor.size} bytes")
-    with layout.open_blob(descriptor) as blob:
-        listed = entries(blob.read())
-    signatures = []
-    for entry in listed:
-        with layout.open_blob(entry.payload) as blob:
-            signatures.append(Signature(blob.read(), entry.signature))
-    return signatures
-
-
-def write(layout: LayoutFolder, digest: Digest, signatures: Sequence[Signature]) -> spec.Descriptor:
+def write(layout: LayoutFolder, digest: Digest, signatures: Sequence[Signature]) -> None:
     """Puts an image's signatures beside it, in place of those that were there.
 
     Raises:
         StoreError: the disk failed.
     """
-    layers, diff_ids = [], []
-    for signature in signatures:
-        payload = layout.put_bytes(signature.payload, PAYLOAD)
-        text = base64.b64encode(signature.signature).decode()
-        layers.append(spec.Descriptor(PAYLOAD, payload.digest, payload.size, {ANNOTATION: text}))
-        diff_ids.append(payload.digest)
-    config = layout.put_bytes(spec.Config(tuple(diff_ids)).to_json(), spec.CONFIG)
-    manifest = spec.Manifest(config, tuple(layers)).to_json()
-    descriptor = layout.put_bytes(manifest, spec.MANIFEST)
-    layout.set_tag(descriptor, tag(digest))
-    return descriptor
+    parts = [
+        companion.Part(
+            PAYLOAD, each.payload, {ANNOTATION: base64.b64encode(each.signature).decode()}
+        )
+        for each in signatures
+    ]
+    companion.write(layout, digest, KIND, parts)
 
 
 def add(layout: LayoutFolder, digest: Digest, key: EllipticCurvePrivateKey, name: str = "") -> None:

@@ -14,7 +14,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edged.errors import ModelError, VerifyError
-from edged.oci import Digest, LayoutFolder, Reference, keys, open_image, signature, write_image
+from edged.oci import (
+    Digest,
+    LayoutFolder,
+    Reference,
+    companion,
+    keys,
+    open_image,
+    signature,
+    write_image,
+)
 from edged.oci.signature import Signature
 from tests.unit.oci.images import FACTS, FILES
 
@@ -168,7 +177,7 @@ def test_layers_of_other_kinds_are_passed_over() -> None:
     [
         (b"[]", "expected a JSON object"),
         (b'{"layers": 3}', "layers"),
-        (manifest(*[layer()] * (signature.SIGNATURES_LIMIT + 1)), "at most"),
+        (manifest(*[layer()] * (companion.LAYERS_LIMIT + 1)), "at most"),
         (manifest(layer(size=signature.PAYLOAD_LIMIT + 1)), "at most"),
         (manifest(layer(text="not base64!")), "not base64"),
         (manifest({"mediaType": signature.PAYLOAD}), "size"),
