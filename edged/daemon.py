@@ -228,10 +228,7 @@ class Daemon:
             "control": f"unix:{self._config.control_socket}",
         }
         path = self._config.run_dir / "daemon.json"
-        try:
-            atomic.write_file(path, json.dumps(facts, indent=2).encode() + b"\n")
-        except OSError as exc:
-            raise StoreError(f"cannot write {path}: {exc.strerror}") from exc
+        atomic.write_file(path, json.dumps(facts, indent=2).encode() + b"\n")
 
     def _remove_facts(self) -> None:
         (self._config.run_dir / "daemon.json").unlink(missing_ok=True)

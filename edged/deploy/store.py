@@ -17,7 +17,6 @@ One daemon at a time: ``edged.daemon`` holds a lock on the folder.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import shutil
@@ -56,10 +55,12 @@ class Store:
         self.current: Slot | None = None
         self.previous: Slot | None = None
         try:
-            self._models.mkdir(exist_ok=True)
+            atomic.make_folder(self._models)
             self._read_pointer()
             self._recover()
-        except OSError as exc:
+            atomic.sweep(self._models)
+            atomic.sweep(state)
+        except (OSError, StoreError) as exc:
             raise StoreError(f"cannot use {state}: {exc}") from exc
 
     # -- images in
@@ -117,19 +118,15 @@ class Store:
         """
         folder = self._models / image.digest.hex
         fresh, stale = folder.with_suffix(FRESH), folder.with_suffix(STALE)
-        try:
-            for left in (fresh, stale):  # by a crash
-                if left.exists():
-                    shutil.rmtree(left)
-            image.unpack_model(fresh)
-            if folder.exists():
-                folder.rename(stale)
-                atomic.failpoint("model:away")  # _recover brings it back
-            atomic.move_folder(fresh, folder)
-            if stale.exists():
-                shutil.rmtree(stale)
-        except OSError as exc:
-            raise StoreError(f"cannot unpack {image.digest} in {self._models}: {exc}") from exc
+        for left in (fresh, stale):  # by a crash
+            if left.exists():
+                atomic.rmtree(left, what="left")
+        image.unpack_model(fresh)
+        if folder.exists():
+            atomic.rename(folder, stale, what="away")  # _recover brings it back
+        atomic.move_folder(fresh, folder)
+        if stale.exists():
+            atomic.rmtree(stale, what="stale")
         return Slot(str(image.digest), reference, folder)
 
     # -- the pointer
@@ -149,10 +146,7 @@ class Store:
             "current": _to_document(slot),
             "previous": _to_document(previous),
         }
-        try:
-            atomic.write_file(self._pointer, json.dumps(document, indent=2).encode() + b"\n")
-        except OSError as exc:
-            raise StoreError(f"cannot write {self._pointer}: {exc.strerror}") from exc
+        atomic.write_file(self._pointer, json.dumps(document, indent=2).encode() + b"\n")
         self.current, self.previous = slot, previous
 
     def _read_pointer(self) -> None:
@@ -232,7 +226,7 @@ def _is_present(layout: LayoutFolder, blob: Descriptor) -> bool:
         with layout.open_blob(blob) as stored:
             stored.drain()
     except VerifyError:
-        path.unlink()
+        atomic.unlink(path, what="blob")
         return False
     return True
 
@@ -242,10 +236,9 @@ def _remove_others(folder: Path, kept: set[str]) -> None:
         if entry.name in kept:
             continue
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            atomic.rmtree(entry, what="unneeded")
         else:
-            with contextlib.suppress(FileNotFoundError):
-                entry.unlink()
+            atomic.unlink(entry, missing_ok=True, what="unneeded")
 
 
 def _to_document(slot: Slot | None) -> dict[str, Any] | None:

@@ -8,8 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,18 +84,9 @@ class Image:
         """
         if dest.exists():
             raise StoreError(f"cannot unpack {self.digest} to {dest}: it exists")
-        try:
-            partial = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=dest.parent))
-        except OSError as exc:
-            raise StoreError(f"cannot unpack {self.digest} to {dest}: {exc}") from exc
-        try:
+        with atomic.temporary_folder(dest.parent) as partial:
             unpack.unpack(self._open_layers(), partial, limits)
-            partial.chmod(0o755)
-            atomic.move_folder(partial, dest)
-        except OSError as exc:
-            raise StoreError(f"cannot unpack {self.digest} to {dest}: {exc}") from exc
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            atomic.move_folder(partial, dest, what="model")
 
     def _open_layers(self) -> Iterator[tuple[VerifiedReader, spec.Descriptor, Digest]]:
         for layer, diff_id in zip(self.manifest.layers, self.config.diff_ids, strict=True):
@@ -174,18 +163,15 @@ def write_image(
     path = reference.path
     if reference.transport != ARCHIVE and path.exists():
         return _write(LayoutFolder.create(path), files, facts, reference, annotations, sign)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as folder:
-            layout = LayoutFolder.create(Path(folder, "layout"))
-            digest = _write(layout, files, facts, reference, annotations, sign)
-            if reference.transport == ARCHIVE:
-                write_archive(layout, path)
-            else:
-                atomic.move_folder(layout.path, path)
-            return digest
-    except OSError as exc:
-        raise StoreError(f"cannot write {path}: {exc}") from exc
+    atomic.make_folder(path.parent)
+    with atomic.temporary_folder(path.parent) as folder:
+        layout = LayoutFolder.create(folder / "layout")
+        digest = _write(layout, files, facts, reference, annotations, sign)
+        if reference.transport == ARCHIVE:
+            write_archive(layout, path)
+        else:
+            atomic.move_folder(layout.path, path, what="layout")
+        return digest
 
 
 def _write(

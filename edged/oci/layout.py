@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from edged.errors import FetchError, ModelError, StoreError, VerifyError
-from edged.oci import durable, spec, tar
+from edged.oci import spec, tar
 from edged.oci.digest import CHUNK, Digest, VerifiedReader
 from edged.osutil import atomic
 
@@ -64,20 +64,21 @@ class LayoutFolder:
         Raises:
             StoreError: the folder cannot be made, or holds other things.
         """
+        atomic.make_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
             names = {entry.name for entry in path.iterdir()}
-            if _HEADER_NAME not in names:
-                if names - {"blobs", _INDEX_NAME}:
-                    raise StoreError(
-                        f"cannot make image layout {path}: the folder is not empty and no layout"
-                    )
-                (path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-                empty = {"schemaVersion": 2, "mediaType": spec.INDEX, "manifests": []}
-                atomic.write_file(path / _INDEX_NAME, spec.to_json(empty))
-                atomic.write_file(path / _HEADER_NAME, _HEADER)
         except OSError as exc:
             raise StoreError(f"cannot make image layout {path}: {exc}") from exc
+        if _HEADER_NAME not in names:
+            left = {name for name in names if name.startswith(atomic.TEMPORARY)}  # by a crash
+            if names - left - {"blobs", _INDEX_NAME}:
+                raise StoreError(
+                    f"cannot make image layout {path}: the folder is not empty and no layout"
+                )
+            atomic.make_folder(path / "blobs" / "sha256")
+            empty = {"schemaVersion": 2, "mediaType": spec.INDEX, "manifests": []}
+            atomic.write_file(path / _INDEX_NAME, spec.to_json(empty))
+            atomic.write_file(path / _HEADER_NAME, _HEADER)
         return cls(path)
 
     def index(self) -> spec.Index:
@@ -135,12 +136,9 @@ class LayoutFolder:
         """A blob to be written; it takes its name from its content when the block ends well."""
         folder = self.path / "blobs" / "sha256"
         content = hashlib.sha256()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with durable.new_file(folder, content.hexdigest) as out:
-                yield NewBlob(out, content)
-        except OSError as exc:
-            raise StoreError(f"cannot write a blob of {self.path}: {exc}") from exc
+        atomic.make_folder(folder)
+        with atomic.new_file(folder, content.hexdigest, what="blob") as out:
+            yield NewBlob(out, content)
 
     def set_tag(self, descriptor: spec.Descriptor, tag: str | None) -> None:
         """Make ``tag`` (or, with ``None``, the image without a tag) mean this manifest.
@@ -157,10 +155,7 @@ class LayoutFolder:
             document = spec.parse_json(self._index_bytes(), _INDEX_NAME)
             others = [m for m in document["manifests"] if _tag_of(m) != tag]
             document["manifests"] = [*others, entry]
-            try:
-                atomic.write_file(self.path / _INDEX_NAME, spec.to_json(document))
-            except OSError as exc:
-                raise StoreError(f"cannot write {self.path}/{_INDEX_NAME}: {exc}") from exc
+            atomic.write_file(self.path / _INDEX_NAME, spec.to_json(document))
 
     def _index_bytes(self) -> bytes:
         with _open_regular(self.path / _INDEX_NAME) as stream:
@@ -179,7 +174,7 @@ class LayoutFolder:
 class NewBlob:
     """The writing end of ``LayoutFolder.new_blob``; ``digest`` is of all that was written."""
 
-    def __init__(self, out: BinaryIO, content: hashlib._Hash) -> None:
+    def __init__(self, out: atomic.Writer, content: hashlib._Hash) -> None:
         self._out = out
         self._hash = content
         self.size = 0
@@ -282,20 +277,21 @@ def write_archive(layout: LayoutFolder, path: Path) -> None:
         StoreError: the disk failed.
     """
     blobs = layout.path / "blobs" / "sha256"
-    names = sorted(p.name for p in blobs.iterdir() if not p.name.startswith("."))
     try:
-        with durable.new_file(path.parent, lambda: path.name) as out:
-            out.writelines(tar.header(folder, None) for folder in ("blobs", "blobs/sha256"))
+        names = sorted(p.name for p in blobs.iterdir() if not p.name.startswith("."))
+        with atomic.new_file(path.parent, path.name, what="archive") as out:
+            for folder in ("blobs", "blobs/sha256"):
+                out.write(tar.header(folder, None))
             for name in names:
                 _add_file(out, f"blobs/sha256/{name}", blobs / name)
             for name in (_INDEX_NAME, _HEADER_NAME):
                 _add_file(out, name, layout.path / name)
             out.write(tar.END)
-    except OSError as exc:
+    except OSError as exc:  # from reading
         raise StoreError(f"cannot write {path}: {exc}") from exc
 
 
-def _add_file(out: BinaryIO, name: str, path: Path) -> None:
+def _add_file(out: atomic.Writer, name: str, path: Path) -> None:
     size = path.stat().st_size
     out.write(tar.header(name, size))
     with path.open("rb") as stream:

@@ -13,16 +13,16 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.errors import ModelError, StoreError, VerifyError
+from edged.errors import ModelError, VerifyError
 from edged.oci import spec, tar
 from edged.oci.digest import CHUNK, Digest, VerifiedReader
 from edged.oci.layer import ROOT
+from edged.osutil import atomic
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class Unpacker:
         self._left_bytes = limits.total_bytes
         self._left_entries = limits.entries
         self._folders: set[Path] = {root}
+        self._files: set[Path] = set()
 
     def add_layer(self, blob: VerifiedReader, media_type: str, diff_id: Digest, what: str) -> None:
         """Unpack one layer.
@@ -154,16 +155,14 @@ class Unpacker:
                 raise _refused(what, entry.name, f"it is not below {ROOT}/")
             return
         target = self._root.joinpath(*parts[1:])
-        try:
-            if entry.kind == tar.FOLDER:
-                self._make_folders(target)
-            else:
-                self._make_folders(target.parent)
-                self._write(target, entry, reader, what)
-        except FileExistsError as exc:
-            raise _refused(what, entry.name, "the name is there already") from exc
-        except OSError as exc:
-            raise StoreError(f"cannot unpack {what}: {exc}") from exc
+        folder = target if entry.kind == tar.FOLDER else target.parent
+        if not self._files.isdisjoint((target, folder, *folder.parents)) or (
+            entry.kind == tar.FILE and target in self._folders
+        ):
+            raise _refused(what, entry.name, "the name is there already")
+        self._make_folders(folder)
+        if entry.kind == tar.FILE:
+            self._write(target, entry, reader, what)
 
     def _check_name(self, name: str, what: str) -> list[str]:
         """The components of a name that stays below ``model/``."""
@@ -189,7 +188,7 @@ class Unpacker:
         if folder in self._folders:
             return
         self._make_folders(folder.parent)
-        folder.mkdir(mode=0o755)
+        atomic.add_folder(folder)
         self._folders.add(folder)
 
     def _write(self, target: Path, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
@@ -201,8 +200,8 @@ class Unpacker:
                 f"{self._limits.total_bytes} in all may be",
             )
         self._left_bytes -= entry.size
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(target, flags, 0o644), "wb") as out:
+        self._files.add(target)
+        with atomic.create(target, expected=entry.size) as out:
             while chunk := reader.read(CHUNK):
                 out.write(chunk)
 

@@ -233,7 +233,7 @@ def test_a_crash_while_the_current_model_is_unpacked_anew_does_not_lose_it(
     reference = images.write(tmp_path / "a", padding=1000)
     assert crash(state, reference, "never").returncode == 0
     points = crash(tmp_path_copy(state), reference, "never").stdout.split()
-    assert "model:away" in points
+    assert "away:durable" in points
     for point in points:
         assert crash(state, reference, point).returncode == 9
         assert check(state).current is not None

@@ -139,7 +139,7 @@ def test_a_copy_of_a_damaged_image_is_not_named(tmp_path: Path) -> None:
 def test_an_archive_that_cannot_be_written_is_the_disks_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for kind in ("oci", "oci-archive"):
-        with pytest.raises(StoreError, match="cannot write"):
+        with pytest.raises(StoreError, match=r"cannot make .*file: something that is no folder"):
             write(f"{kind}:{tmp_path}/file/a.tar")
 
 

@@ -160,7 +160,7 @@ def test_a_layout_interrupted_while_it_was_made_is_finished(tmp_path: Path) -> N
 
 def test_a_place_that_cannot_be_a_folder_is_the_disks_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="cannot make image layout"):
+    with pytest.raises(StoreError, match="no folder has that name"):
         LayoutFolder.create(tmp_path / "file" / "l")
 
 
