@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edged import compiler, npu, oci
-from edged.build import golden, report, wiring
+from edged.build import golden, provenance, quality, report, wiring
 from edged.build.preprocess import PreprocessLike, read_preprocess
 from edged.build.source import LabelsLike, SourceLike, WeightsLike, open_source, read_labels
 from edged.compiler.source import read
@@ -38,25 +38,28 @@ class Built:
         manifest: the model's.
         files: content by the path in the model's folder, the manifest's included.
         rows: of the build report.
+        quality: what the number format costs it.
+        annotations: of the image, beside those that the manifest gives.
+        counter: of the release; see ``oci.ModelFacts``.
         notes: what whoever builds it should know, in sentences.
     """
 
     manifest: Manifest
     files: Mapping[str, bytes] = field(repr=False)
     rows: tuple[compiler.ReportRow, ...] = field(repr=False)
+    quality: quality.Quality = field(repr=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, repr=False)
+    counter: int = 0
     notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> oci.ModelFacts:
         """What the image's annotations say."""
         m = self.manifest
-        return oci.ModelFacts(m.name, m.version, m.sku, m.format, m.memory)
+        return oci.ModelFacts(m.name, m.version, m.sku, m.format, m.memory, self.counter)
 
     def write(
-        self,
-        out: str | os.PathLike[str],
-        annotations: Mapping[str, str] | None = None,
-        sign: EllipticCurvePrivateKey | None = None,
+        self, out: str | os.PathLike[str], sign: EllipticCurvePrivateKey | None = None
     ) -> oci.Digest:
         """Writes the image to ``out``, a reference or a path, signed with ``sign`` if it is given.
 
@@ -65,7 +68,12 @@ class Built:
         """
         reference = oci.Reference.parse(os.fspath(out))
         return oci.write_image(
-            self.files, self.facts, reference, annotations=annotations, sign=sign
+            self.files,
+            self.facts,
+            reference,
+            annotations=self.annotations,
+            sign=sign,
+            companions={quality.KIND: self.quality.parts()},
         )
 
 
@@ -82,7 +90,9 @@ def build(
     sku: str = DEFAULT_SKU,
     weights: WeightsLike = None,
     outputs: Sequence[str] | None = None,
+    counter: int = 0,
     annotations: Mapping[str, str] | None = None,
+    sample: str | os.PathLike[str] | None = None,
     sign: str | os.PathLike[str] | None = None,
     passphrase: bytes | None = None,
 ) -> oci.Digest:
@@ -104,7 +114,11 @@ def build(
         weights: of a model edged knows: ``random:SEED``, or an .npz file keyed by TensorFlow's
             names of its variables.
         outputs: values of the graph to answer with, in this order; the graph's outputs if None.
+        counter: of the release: a device that has run a model refuses an image of the same name
+            and signer with a smaller one, unless it is told to go back.
         annotations: more annotations for the image's manifest.
+        sample: pictures, a file or a folder, on which the quality report is measured; None for a
+            drawn one.
         sign: file of the private key to sign the image with ('edged keys generate').
         passphrase: of that file, if it has one.
 
@@ -129,8 +143,11 @@ def build(
         sku=sku,
         weights=weights,
         outputs=outputs,
+        counter=counter,
+        annotations=annotations,
+        sample=sample,
     )
-    return built.write(out, annotations, key)
+    return built.write(out, key)
 
 
 def assemble(
@@ -145,9 +162,18 @@ def assemble(
     sku: str = DEFAULT_SKU,
     weights: WeightsLike = None,
     outputs: Sequence[str] | None = None,
+    counter: int = 0,
+    annotations: Mapping[str, str] | None = None,
+    sample: str | os.PathLike[str] | None = None,
 ) -> Built:
     """Makes the files of a model; arguments and errors as for ``build``."""
     _check_text("version", version)
+    if not 0 <= counter < oci.facts.NUMBER_LIMIT:
+        raise ConfigError(
+            f"cannot build: counter must be 0 to {oci.facts.NUMBER_LIMIT - 1}, got {counter}"
+        )
+    own = provenance.checked(annotations or {})
+    pictures = quality.read_samples(sample)
     classes = read_labels(labels)
     opened = open_source(source, weights)
     name = opened.name if name is None else name
@@ -179,13 +205,18 @@ def assemble(
             files[path] = part.SerializeToString(deterministic=True)
     if classes:
         files[LABELS] = "".join(f"{each}\n" for each in classes).encode()
-    return replace(_with_golden(manifest, files, partition), notes=opened.notes)
+    built = _with_golden(manifest, files, partition, pictures)
+    log = provenance.build_log(model, partition.report)
+    return replace(built, annotations={**own, **log}, counter=counter, notes=opened.notes)
 
 
 def _with_golden(
-    manifest: Manifest, files: dict[str, bytes], partition: compiler.Partition
+    manifest: Manifest,
+    files: dict[str, bytes],
+    partition: compiler.Partition,
+    pictures: Sequence[bytes],
 ) -> Built:
-    """Adds the golden test, which runs the model once as a device will."""
+    """Adds the golden test, which runs the model once as a device will, and measures quality."""
     npu_files, npu_outputs = golden.npu_files(manifest, partition.program)
     files |= npu_files
     files[golden.INPUTS], sent = golden.pipeline_inputs(manifest)
@@ -195,9 +226,10 @@ def _with_golden(
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(data)
         files[golden.OUTPUTS] = golden.pipeline_outputs(Path(folder), sent)
+        measured = quality.measure(Path(folder), pictures)
     manifest = replace(manifest, golden=golden.golden(npu_outputs))
     files[MANIFEST] = manifest.to_json()
-    return Built(Manifest.parse(files[MANIFEST]), files, partition.report)
+    return Built(Manifest.parse(files[MANIFEST]), files, partition.report, measured)
 
 
 def _outputs(names: Sequence[str] | None) -> list[str] | None:

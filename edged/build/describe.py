@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edged import npu, oci
-from edged.build import report
+from edged.build import quality, report
 from edged.errors import VerifyError
 from edged.manifest import Manifest, NpuStage, OnnxStage, Stage
 from edged.npu.chains import AveragePool, Chain, Convolution, MaxPool, Norm, Scale
@@ -33,6 +33,9 @@ class Description:
         files: sizes in bytes by the path in the model's folder.
         rows: of the build report; empty if the image does not keep it.
         annotations: of the image's manifest.
+        counter: of the release.
+        signatures: how many stand beside the image; whose they are depends on whom one trusts.
+        quality: report that stands beside the image, if one does.
     """
 
     digest: oci.Digest
@@ -41,6 +44,9 @@ class Description:
     files: dict[str, int]
     rows: list[dict[str, str]]
     annotations: dict[str, str]
+    counter: int
+    signatures: int
+    quality: quality.Quality | None
 
     def chains(self) -> list[dict[str, Any]]:
         """Returns one row for each chain of the program."""
@@ -98,6 +104,9 @@ class Description:
             "files": self.files,
             "report": self.rows,
             "annotations": self.annotations,
+            "counter": self.counter,
+            "signatures": self.signatures,
+            "quality": self.quality.document() if self.quality else None,
         }
 
 
@@ -120,7 +129,12 @@ def describe(reference: oci.Reference | str) -> Description:
         }
         manifest = Manifest.parse(_read(root, _MANIFEST))
         said = oci.ModelFacts(
-            manifest.name, manifest.version, manifest.sku, manifest.format, manifest.memory
+            manifest.name,
+            manifest.version,
+            manifest.sku,
+            manifest.format,
+            manifest.memory,
+            facts.counter,  # which the image alone knows
         )
         if facts != said:
             raise VerifyError(
@@ -133,6 +147,11 @@ def describe(reference: oci.Reference | str) -> Description:
             files,
             report.read_json(_read(root, report.FILE)) if report.FILE in files else [],
             dict(image.annotations),
+            facts.counter,
+            len(oci.signature.read(image.layout, image.digest)),
+            quality.from_parts(
+                oci.companion.read(image.layout, image.digest, quality.KIND, quality.PART_LIMIT)
+            ),
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edged.cli._passphrase import add_passphrase, passphrase
 from edged.cli._table import size, table
-from edged.errors import StoreError
+from edged.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from edged.compiler import ReportRow
@@ -28,6 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", required=True, metavar="OUT", help="oci:DIR[:TAG] or oci-archive:FILE"
     )
     parser.add_argument("--name", help="name of the model (default: the file's)")
+    parser.add_argument(
+        "--counter",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the release: devices refuse an older one of the same name (default: 0)",
+    )
+    parser.add_argument("--license", metavar="SPDX", help="of the model, such as Apache-2.0")
+    parser.add_argument(
+        "--annotation",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the image; may be given more than once",
+    )
+    parser.add_argument(
+        "--sample", metavar="PATH", help="picture or folder of them, to measure quality on"
+    )
     parser.add_argument("--version", default="1", help="version of the model (default: 1)")
     parser.add_argument("--format", default=DEFAULT_FORMAT, choices=FORMATS, help="of the NPU")
     parser.add_argument("--sku", default=DEFAULT_SKU, choices=SKUS, help="device to build for")
@@ -80,6 +98,9 @@ def run(args: argparse.Namespace) -> int:
         sku=args.sku,
         weights=args.weights,
         outputs=args.output_tensor,
+        counter=args.counter,
+        annotations=_annotations(args),
+        sample=args.sample,
     )
     for note in built.notes:
         print(f"edged: {note}", file=sys.stderr)
@@ -97,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
             "sku": manifest.sku,
             "format": manifest.format,
             "memory": manifest.memory,
+            "counter": built.counter,
+            "quality": built.quality.document(),
             "nodes": counts,
             "notes": list(built.notes),
             "report": json.loads(report.to_json(built.rows))["nodes"],
@@ -108,8 +131,21 @@ def run(args: argparse.Namespace) -> int:
         f"\nnodes: {counts['npu']} on the NPU, {counts['cpu']} on the CPU, {counts['folded']} "
         f"folded; {size(manifest.memory)} of NPU memory, {manifest.format}, {manifest.sku}"
     )
+    print(f"quality: {built.quality.sentence()}")
     print(f"{manifest.name} {manifest.version} -> {args.out}\n{digest}")
     return 0
+
+
+def _annotations(args: argparse.Namespace) -> dict[str, str]:
+    from edged.build.provenance import LICENSES
+
+    found = {LICENSES: args.license} if args.license else {}
+    for each in args.annotation:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise ConfigError(f"cannot annotate {each!r}: expected NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def _row(row: ReportRow) -> list[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edged.cli._table import size, table
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REF", help="oci:DIR[:TAG] or oci-archive:FILE")
     parser.add_argument("--chains", action="store_true", help="every chain of the NPU's program")
     parser.add_argument("--report", action="store_true", help="every node of the graph")
+    parser.add_argument("--quality", action="store_true", help="SQNR of every convolution")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -33,6 +35,9 @@ def run(args: argparse.Namespace) -> int:
     _show(found)
     if args.chains:
         print("\n" + _chains(found.chains()))
+    if args.quality and found.quality:
+        layers = [[x.chain, _dims(x.output), f"{x.sqnr_db:.1f}"] for x in found.quality.layers]
+        print("\n" + table(["chain", "output", "SQNR (dB)"], layers))
     if args.report:
         rows = [[row["node"], row["op"], row["where"], row["rule"]] for row in found.rows]
         missing = "the image keeps no report"
@@ -56,6 +61,8 @@ def _show(found: Description) -> None:
     ]
     print("\n" + table(["stage", "reads", "makes", "content"], rows))
     print(f"\nlabels: {manifest.labels or 'none'}; golden test: {document['golden']}")
+    print(f"counter: {found.counter}; signatures: {found.signatures}")
+    print(f"quality: {found.quality.sentence() if found.quality else 'no report'}")
 
 
 def _signature(signature: dict[str, Any]) -> list[list[object]]:
@@ -77,18 +84,19 @@ def _content(row: dict[str, Any]) -> str:
     return f"{text}{crop}{width} x {height}, {settings['order']}, {settings['layout']}"
 
 
-def _chains(rows: list[dict[str, Any]]) -> str:
-    def dims(value: list[int] | None) -> str | None:
-        return None if value is None else " x ".join(map(str, value))
+def _dims(value: Sequence[int] | None) -> str | None:
+    return None if value is None else " x ".join(map(str, value))
 
+
+def _chains(rows: list[dict[str, Any]]) -> str:
     cells = [
         [
             row["chain"],
             row["kind"],
-            dims(row["input"]),
-            dims(row["output"]),
-            dims(row["kernel"]),
-            dims(row["stride"]),
+            _dims(row["input"]),
+            _dims(row["output"]),
+            _dims(row["kernel"]),
+            _dims(row["stride"]),
             row["activation"],
             row["tile_operations"],
             row["constant_bytes"],

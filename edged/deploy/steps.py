@@ -213,7 +213,12 @@ def _compare(folder: Path, image: Image) -> None:
     except OSError as exc:
         raise ModelError(f"cannot use {image.digest}: no /model/manifest.json in it") from exc
     found = ModelFacts(
-        manifest.name, manifest.version, manifest.sku, manifest.format, manifest.memory
+        manifest.name,
+        manifest.version,
+        manifest.sku,
+        manifest.format,
+        manifest.memory,
+        image.facts.counter,  # which the image alone knows
     )
     if found != image.facts:
         raise ModelError(

@@ -5,7 +5,7 @@
 say who made an image.
 """
 
-from edged.oci import keys, signature
+from edged.oci import companion, facts, keys, signature
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.image import Image, load_image, open_image, write_image
@@ -22,6 +22,8 @@ __all__ = [
     "ModelFacts",
     "Reference",
     "VerifiedReader",
+    "companion",
+    "facts",
     "keys",
     "load_image",
     "open_image",

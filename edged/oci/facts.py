@@ -16,18 +16,28 @@ PREFIX = "org.edged.model."
 TITLE = "org.opencontainers.image.title"
 VERSION = "org.opencontainers.image.version"
 TEXT_LIMIT = 128  # characters of a name, version, SKU or format
-_MEMORY_DIGITS = 15
+NUMBER_LIMIT = 10**15  # of bytes, or of a counter
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Name, version, SKU, number format and the NPU memory in bytes that a model takes."""
+    """What a device has to know of a model before it fetches it.
+
+    Attributes:
+        name, version: of the model.
+        sku: of the device it was built for.
+        format: of the NPU's numbers.
+        memory: bytes of the NPU's memory that it takes.
+        counter: rises with each release under a name; a device that has run one release refuses an
+            older one unless it is told to go back.
+    """
 
     name: str
     version: str
     sku: str
     format: str
     memory: int
+    counter: int = 0
 
     @classmethod
     def parse(cls, annotations: Mapping[str, str]) -> ModelFacts:
@@ -36,18 +46,13 @@ class ModelFacts:
         Raises:
             ModelError: one is missing or senseless, so this is no image of an edged model.
         """
-        memory = _text(annotations, "memory")
-        if not (memory.isascii() and memory.isdigit()) or len(memory) > _MEMORY_DIGITS:
-            raise ModelError(
-                f"cannot use image: annotation {PREFIX}memory must be a number of bytes, "
-                f"got {memory[:40]!r}"
-            )
         return cls(
             _text(annotations, "name"),
             _text(annotations, "version"),
             _text(annotations, "sku"),
             _text(annotations, "format"),
-            int(memory),
+            _number(annotations, "memory"),
+            _number(annotations, "counter") if PREFIX + "counter" in annotations else 0,
         )
 
     def annotations(self) -> dict[str, str]:
@@ -58,12 +63,23 @@ class ModelFacts:
             "sku": self.sku,
             "format": self.format,
             "memory": str(self.memory),
+            "counter": str(self.counter),
         }
         return {
             TITLE: self.name,
             VERSION: self.version,
             **{PREFIX + key: value for key, value in own.items()},
         }
+
+
+def _number(annotations: Mapping[str, str], key: str) -> int:
+    text = _text(annotations, key)
+    if not (text.isascii() and text.isdigit()) or int(text) >= NUMBER_LIMIT:
+        raise ModelError(
+            f"cannot use image: annotation {PREFIX}{key} must be a number below {NUMBER_LIMIT}, "
+            f"got {text[:40]!r}"
+        )
+    return int(text)
 
 
 def _text(annotations: Mapping[str, str], key: str) -> str:

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,6 +142,7 @@ def write_image(
     *,
     annotations: Mapping[str, str] | None = None,
     sign: EllipticCurvePrivateKey | None = None,
+    companions: Mapping[str, Sequence[companion.Part]] | None = None,
 ) -> Digest:
     """Make the image of a model, of one uncompressed layer.
 
@@ -156,17 +157,20 @@ def write_image(
             change the digest.
         sign: key to sign the image with; the signature stands beside the image and is no part of
             its digest.
+        companions: what else stands beside it, by kind.
 
     Raises:
         StoreError: the disk failed.
     """
     path = reference.path
     if reference.transport != ARCHIVE and path.exists():
-        return _write(LayoutFolder.create(path), files, facts, reference, annotations, sign)
+        return _write(
+            LayoutFolder.create(path), files, facts, reference, annotations, sign, companions
+        )
     atomic.make_folder(path.parent)
     with atomic.temporary_folder(path.parent) as folder:
         layout = LayoutFolder.create(folder / "layout")
-        digest = _write(layout, files, facts, reference, annotations, sign)
+        digest = _write(layout, files, facts, reference, annotations, sign, companions)
         if reference.transport == ARCHIVE:
             write_archive(layout, path)
         else:
@@ -181,6 +185,7 @@ def _write(
     reference: Reference,
     annotations: Mapping[str, str] | None,
     sign: EllipticCurvePrivateKey | None,
+    companions: Mapping[str, Sequence[companion.Part]] | None,
 ) -> Digest:
     with layout.new_blob() as out:
         write_layer(files, out)
@@ -188,7 +193,10 @@ def _write(
     config = layout.put_bytes(spec.Config((out.digest,)).to_json(), spec.CONFIG)
     manifest = spec.Manifest(config, (layer,), {**facts.annotations(), **(annotations or {})})
     descriptor = layout.put_bytes(manifest.to_json(), spec.MANIFEST)
-    if sign is not None:  # first, so that whoever finds the image finds it signed
+    # They go first, so that whoever finds the image finds it signed.
+    for kind, parts in (companions or {}).items():
+        companion.write(layout, descriptor.digest, kind, parts)
+    if sign is not None:
         signature.add(layout, descriptor.digest, sign, f"{facts.name}:{facts.version}")
     layout.set_tag(descriptor, reference.tag)
     return descriptor.digest
