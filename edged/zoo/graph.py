@@ -1,4 +1,4 @@
-"""Writes the network as an ONNX graph, from its variables."""
+"""Writes a network as an ONNX graph, from its variables."""
 
 from __future__ import annotations
 
@@ -8,128 +8,158 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edged.zoo.network import EPSILON, FEATURES, LOGITS, SCOPE, SIZE, STEM, UNITS, Convolution, Unit
+from edged.zoo.layers import (
+    INPUT,
+    Add,
+    BatchNorm,
+    ChannelsLast,
+    Concat,
+    Convolution,
+    Dense,
+    Flatten,
+    L2Norm,
+    Layer,
+    Mean,
+    Network,
+    Pool,
+    Relu,
+    Reshape,
+    Softmax,
+    sized,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
 Array = npt.NDArray[np.float32]
 
-INPUT = "image"
-FEATURE_OUTPUT = f"{SCOPE}/pool5:0"
-"""Of shape ``[N, 1, 1, 2048]``, as TensorFlow has it: what the original service's featurizer
-gave."""
-OUTPUT = f"classifier_1/{SCOPE}/predictions/Softmax:0"
-"""Of shape ``[N, classes]``."""
-
 _OPSET, _IR_VERSION = 17, 8
 
 
-def write(variables: Mapping[str, Array]) -> ModelProto:
-    """Returns the graph: ``[N, 3, 224, 224]`` in, the scores ``[N, classes]`` out.
+def write(network: Network, variables: Mapping[str, Array], classes: int) -> ModelProto:
+    """Returns the graph: ``[N, 3, size, size]`` in, the network's outputs out.
 
     Args:
+        network: what to write.
         variables: by name, as ``network.variables`` lists them.
+        classes: how many those are for.
     """
-    return _Graph(variables).write()
+    from onnx import TensorProto, helper
+
+    writing = _Writing(variables, classes)
+    for layer in network.layers:
+        writing.layer(layer)
+    size = network.size
+    graph = helper.make_graph(
+        writing.nodes,
+        network.scope,
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, size, size])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *sized(shape, classes)])
+            for name, shape in network.outputs.items()
+        ],
+        writing.parameters,
+    )
+    opset = helper.make_opsetid("", _OPSET)
+    return helper.make_model(
+        graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="edged"
+    )
 
 
-class _Graph:
-    """The network while it is written: its nodes and parameters."""
+class _Writing:
+    """A graph while it is written: its nodes and parameters."""
 
-    def __init__(self, variables: Mapping[str, Array]) -> None:
+    def __init__(self, variables: Mapping[str, Array], classes: int) -> None:
         self._variables = variables
-        self._nodes: list[NodeProto] = []
-        self._parameters: list[TensorProto] = []
+        self._classes = classes
+        self.nodes: list[NodeProto] = []
+        self.parameters: list[TensorProto] = []
 
-    def write(self) -> ModelProto:
-        from onnx import TensorProto, helper
+    def layer(self, layer: Layer) -> None:
+        """Adds the nodes of a layer."""
+        sources = list(layer.sources)
+        if isinstance(layer, Convolution):
+            self._convolution(layer)
+        elif isinstance(layer, Dense):
+            self._dense(layer)
+        elif isinstance(layer, BatchNorm):
+            parameters = [self._parameter(name, self._variables[name]) for name in layer.parameters]
+            inputs = [*sources, *parameters]
+            self._node("BatchNormalization", layer.output, inputs, epsilon=layer.epsilon)
+        elif isinstance(layer, L2Norm):
+            unit = f"{layer.name}/l2_normalize"
+            self._node("LpNormalization", unit, sources, axis=1, p=2)
+            gamma = self._variables[layer.gamma].reshape(1, -1, 1, 1)
+            self._node("Mul", layer.output, [unit, self._parameter(layer.gamma, gamma)])
+        elif isinstance(layer, Pool):
+            self._pool(layer)
+        elif isinstance(layer, Reshape):
+            shape = np.array([0, *sized(layer.shape, self._classes)], np.int64)  # 0: as it is
+            name = self._parameter(f"{layer.output}/shape", shape)
+            self._node("Reshape", layer.output, [*sources, name])
+        else:
+            self._plain(layer, sources)
 
-        value = self._relu(STEM.name, self._convolution(STEM, INPUT))
-        value = self._pool(f"{SCOPE}/pool1", value, 3, 2)
-        for unit in UNITS:
-            value = self._unit(unit, value)
-        classes = self._classifier(value)
-        graph = helper.make_graph(
-            self._nodes,
-            SCOPE,
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", classes])],
-            self._parameters,
-        )
-        opset = helper.make_opsetid("", _OPSET)
-        return helper.make_model(
-            graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="edged"
-        )
+    def _plain(
+        self,
+        layer: Relu | Mean | ChannelsLast | Flatten | Softmax | Add | Concat,
+        sources: list[str],
+    ) -> None:
+        if isinstance(layer, ChannelsLast):
+            self._node("Transpose", layer.output, sources, perm=[0, 2, 3, 1])
+        elif isinstance(layer, Softmax | Concat):
+            self._node(type(layer).__name__, layer.output, sources, axis=1)
+        else:
+            op = "GlobalAveragePool" if isinstance(layer, Mean) else type(layer).__name__
+            self._node(op, layer.output, sources)
 
-    def _unit(self, unit: Unit, value: str) -> str:
-        shortcut = value
-        if unit.shortcut is not None:
-            shortcut = self._convolution(unit.shortcut, value)
-        elif unit.stride != 1:
-            shortcut = self._pool(f"{unit.name}/shortcut", value, 1, unit.stride)
-        for convolution in unit.branch[:2]:
-            value = self._relu(convolution.name, self._convolution(convolution, value))
-        value = self._convolution(unit.branch[2], value)
-        return self._relu(unit.name, self._node("Add", f"{unit.name}/add", [shortcut, value]))
-
-    def _convolution(self, convolution: Convolution, value: str) -> str:
-        kernel = self._variables[convolution.weights].transpose(3, 2, 0, 1)  # HWIO to OIHW
-        convolved = self._node(
+    def _convolution(self, layer: Convolution) -> None:
+        kernel = self._variables[layer.weights].transpose(3, 2, 0, 1)  # HWIO to OIHW
+        inputs = [layer.source, self._parameter(layer.weights, kernel)]
+        if layer.bias:
+            inputs.append(self._parameter(layer.biases, self._variables[layer.biases]))
+        more = {"dilations": [layer.dilation] * 2} if layer.dilation != 1 else {}
+        self._node(
             "Conv",
-            f"{convolution.name}/Conv2D",
-            [value, self._parameter(convolution.weights, kernel)],
-            kernel_shape=[convolution.kernel] * 2,
-            strides=[convolution.stride] * 2,
-            pads=[convolution.kernel // 2] * 4,
-        )
-        parameters = [self._parameter(n, self._variables[n]) for n in convolution.batch_norm]
-        return self._node(
-            "BatchNormalization",
-            f"{convolution.name}/BatchNorm",
-            [convolved, *parameters],
-            epsilon=EPSILON,
+            layer.output,
+            inputs,
+            kernel_shape=[layer.kernel] * 2,
+            strides=[layer.stride] * 2,
+            pads=list(layer.pads),
+            **more,
         )
 
-    def _relu(self, name: str, value: str) -> str:
-        return self._node("Relu", f"{name}/Relu", [value])
-
-    def _pool(self, name: str, value: str, kernel: int, stride: int) -> str:
-        """Max-pool without padding."""
-        return self._node(
-            "MaxPool",
-            f"{name}/MaxPool",
-            [value],
-            kernel_shape=[kernel] * 2,
-            strides=[stride] * 2,
-        )
-
-    def _classifier(self, value: str) -> int:
-        """Writes it and returns the number of classes."""
-        pooled = self._node("GlobalAveragePool", f"{SCOPE}/pool5/Mean", [value])
-        features = self._node("Transpose", FEATURE_OUTPUT, [pooled], perm=[0, 2, 3, 1])
-        flat = self._node("Flatten", f"{SCOPE}/logits/Flatten", [features])
-        weights, biases = (self._variables[name] for name in LOGITS)
+    def _dense(self, layer: Dense) -> None:
+        weights, biases = self._variables[layer.weights], self._variables[layer.biases]
+        matrix = weights.reshape(-1, weights.shape[-1])
         parameters = [
-            self._parameter(LOGITS[0], weights.reshape(FEATURES, -1)),
-            self._parameter(LOGITS[1], biases),
+            self._parameter(layer.weights, matrix),
+            self._parameter(layer.biases, biases),
         ]
-        logits = self._node("Gemm", f"{SCOPE}/logits", [flat, *parameters])
-        self._node("Softmax", OUTPUT, [logits], axis=1)
-        return len(biases)
+        self._node("Gemm", layer.output, [layer.source, *parameters])
 
-    def _parameter(self, name: str, array: Array) -> str:
+    def _pool(self, layer: Pool) -> None:
+        pads = {"pads": list(layer.pads)} if any(layer.pads) else {}
+        self._node(
+            "MaxPool" if layer.kind == "max" else "AveragePool",
+            layer.output,
+            [layer.source],
+            kernel_shape=[layer.kernel] * 2,
+            strides=[layer.stride] * 2,
+            **pads,
+        )
+
+    def _parameter(self, name: str, array: Array | npt.NDArray[np.int64]) -> str:
         from onnx import numpy_helper
 
-        self._parameters.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.parameters.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
     def _node(
         self, op: str, output: str, inputs: list[str], **attributes: int | float | list[int]
-    ) -> str:
+    ) -> None:
         from onnx import helper
 
         node = helper.make_node(op, inputs, [output], name=output)
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
-        self._nodes.append(node)
-        return output
+        self.nodes.append(node)

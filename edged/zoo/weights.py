@@ -17,18 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.errors import ConfigError
-from edged.zoo import network, seeded
+from edged.zoo import seeded
+from edged.zoo.layers import Network, PerClass, Shape, sized
 from edged.zoo.npz import Archive
 
 Array = npt.NDArray[np.float32]
 
-CLASSES = 1000
-"""Of a drawn classifier, unless said otherwise: ImageNet's."""
 CLASS_LIMIT = 32_768
 
 _SEED_DIGITS = 18
 _LISTED = 8  # names in a text
-_BESIDE = frozenset({"global_step", "beta1_power", "beta2_power", f"{network.SCOPE}/mean_rgb"})
+_BESIDE = ("global_step", "beta1_power", "beta2_power")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +35,23 @@ class Weights:
     """A network's variables.
 
     Attributes:
-        variables: by TensorFlow's name, in its layouts, all that ``network.variables`` lists.
+        variables: by TensorFlow's name, in its layouts, all that ``Network.variables`` lists.
+        classes: that they tell apart.
         notes: what whoever builds with them should know, in sentences.
     """
 
     variables: Mapping[str, Array]
+    classes: int
     notes: tuple[str, ...]
 
 
-def read(source: str | os.PathLike[str], classes: int | None = None) -> Weights:
-    """Returns the variables of ResNet-50.
+def read(network: Network, source: str | os.PathLike[str], classes: int | None = None) -> Weights:
+    """Returns the variables of a network.
 
     Args:
+        network: whose.
         source: ``random:SEED``, or the path of an .npz file.
-        classes: of the classifier; None for as many as the file has, or a thousand.
+        classes: that it tells apart; None for as many as the file has, or the network's usual.
 
     Raises:
         ConfigError: there is no such source.
@@ -59,14 +61,14 @@ def read(source: str | os.PathLike[str], classes: int | None = None) -> Weights:
     text = os.fspath(source)
     kind, colon, seed = text.partition(":")
     if kind == "random" and (colon or not Path(text).exists()):
-        return _drawn(text, seed, CLASSES if classes is None else classes)
+        return _drawn(network, text, seed, network.classes if classes is None else classes)
     if not text:
         raise ConfigError("cannot use weights '': expected random:SEED or an .npz file")
     with Archive(text) as archive:
-        return _read(archive, classes)
+        return _read(network, archive, classes)
 
 
-def _drawn(text: str, seed: str, classes: int) -> Weights:
+def _drawn(network: Network, text: str, seed: str, classes: int) -> Weights:
     if not (seed.isascii() and seed.isdigit() and len(seed) <= _SEED_DIGITS):
         raise ConfigError(
             f"cannot use weights {text!r}: the seed must be an integer, such as random:0"
@@ -75,37 +77,37 @@ def _drawn(text: str, seed: str, classes: int) -> Weights:
         f"the weights are random ({text}): the answers mean nothing, only the time they take; "
         "give trained ones as an .npz file"
     )
-    return Weights(seeded.draw(int(seed), classes), (note,))
+    return Weights(seeded.draw(network, int(seed), classes), classes, (note,))
 
 
-def _read(archive: Archive, classes: int | None) -> Weights:
+def _read(network: Network, archive: Archive, classes: int | None) -> Weights:
     shapes = network.variables()
-    beside = _check_names(archive, shapes)
+    beside = _check_names(network, archive, shapes)
     if classes is None:
-        classes = _classes(archive)
+        classes = _classes(archive, shapes)
     found: dict[str, Array] = {}
-    for name, sizes in shapes.items():
-        shape = tuple(classes if isinstance(size, str) else size for size in sizes)
-        found[name] = archive.array(name, shape)
+    for name, shape in shapes.items():
+        found[name] = archive.array(name, sized(shape, classes))
         if name.endswith("/moving_variance") and found[name].min() < 0:
             raise archive.error(
                 f"variable {name!r}: expected variances, got {found[name].min()}, less than 0"
             )
-    return Weights(found, _notes(len(found), beside))
+    return Weights(found, classes, _notes(len(found), beside))
 
 
-def _check_names(archive: Archive, shapes: Iterable[str]) -> list[str]:
+def _check_names(network: Network, archive: Archive, shapes: Iterable[str]) -> list[str]:
     """Returns what the file has beside the network's variables, all of it harmless."""
     wanted = dict.fromkeys(shapes)
     there = set(archive.names)
     beside = [name for name in archive.names if name not in wanted]
     missing = [name for name in wanted if name not in there]
-    extra = [name for name in beside if name not in _BESIDE and not _is_slot(name, wanted)]
+    harmless = {*_BESIDE, f"{network.scope}/mean_rgb"}
+    extra = [name for name in beside if name not in harmless and not _is_slot(name, wanted)]
     causes = []
     if missing:
         causes.append(f"{len(missing)} of {len(wanted)} variables are missing: {_list(missing)}")
     if extra:
-        causes.append(f"{len(extra)} are not {network.SCOPE}'s: {_list(extra)}")
+        causes.append(f"{len(extra)} are not {network.scope}'s: {_list(extra)}")
     if causes:
         raise archive.error("; ".join(causes))
     return beside
@@ -116,15 +118,22 @@ def _is_slot(name: str, wanted: Mapping[str, None]) -> bool:
     return any("/".join(parts[:end]) in wanted for end in range(1, len(parts)))
 
 
-def _classes(archive: Archive) -> int:
-    name = network.LOGITS[1]
+def _classes(archive: Archive, shapes: Mapping[str, Shape]) -> int:
+    """Returns how many the file has, by the first bias of which there is one for each class."""
+    name, size = next(
+        (name, shape[0])
+        for name, shape in shapes.items()
+        if len(shape) == 1 and isinstance(shape[0], PerClass)
+    )
     shape = archive.header(name).shape
-    if len(shape) != 1 or not 1 <= shape[0] <= CLASS_LIMIT:
+    limit, times = CLASS_LIMIT * size.times, size.times
+    if len(shape) != 1 or not times <= shape[0] <= limit or shape[0] % times:
+        each = "[classes]" if times == 1 else f"[{times} * classes]"
         raise archive.error(
-            f"variable {name!r}: expected shape [classes] with 1 to {CLASS_LIMIT} of them, "
+            f"variable {name!r}: expected shape {each} with 1 to {CLASS_LIMIT} of them, "
             f"got {list(shape)}"
         )
-    return shape[0]
+    return shape[0] // times
 
 
 def _notes(count: int, beside: list[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from edged import oci, zoo
 from edged.__main__ import main
 from edged.build import assemble
 from edged.zoo import seeded
+from edged.zoo.models import RECIPES
 from tests.unit.build import models
 
 
@@ -111,7 +112,10 @@ def test_build_answers_with_the_values_that_are_named(
 def test_trained_weights_make_an_image_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays: dict[str, Any] = {"global_step": np.array(7), **seeded.draw(5, 3)}
+    arrays: dict[str, Any] = {
+        "global_step": np.array(7),
+        **seeded.draw(RECIPES["resnet50"].network, 5, 3),
+    }
     np.savez_compressed(tmp_path / "w.npz", **arrays)
     made = zoo.make("resnet50", weights="random:5", classes=3)
     expected = assemble(made).write(f"oci:{tmp_path}/seed")

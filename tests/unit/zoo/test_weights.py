@@ -12,16 +12,20 @@ import pytest
 
 from edged import compiler, zoo
 from edged.errors import ConfigError, ModelError
-from edged.zoo import network, seeded, weights
+from edged.zoo import seeded, weights
+from edged.zoo.layers import sized
+from edged.zoo.models import RECIPES
 
 Arrays = dict[str, Any]
+NETWORK = RECIPES["resnet50"].network
+STEM, STEM_NORM = NETWORK.layers[:2]
 CONV1 = "resnet_v1_50/conv1/weights"
 BIASES = "resnet_v1_50/logits/biases"
 
 
 @pytest.fixture(scope="module")
 def drawn() -> Mapping[str, npt.NDArray[np.float32]]:
-    return seeded.draw(7, 10)
+    return seeded.draw(NETWORK, 7, 10)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def checkpoint(
 
 def small() -> Arrays:
     """All names, with arrays too small to be the variables."""
-    return {name: np.zeros(1, np.float32) for name in network.variables()}
+    return {name: np.zeros(1, np.float32) for name in NETWORK.variables()}
 
 
 def save(folder: Path, arrays: Arrays) -> Path:
@@ -65,18 +69,18 @@ def test_random_weights_from_a_file_make_the_same_program_as_from_their_seed(
 def test_what_a_training_run_leaves_beside_the_variables_is_passed_over_and_said(
     checkpoint: Path, drawn: Mapping[str, npt.NDArray[np.float32]]
 ) -> None:
-    found = weights.read(checkpoint)
+    found = weights.read(NETWORK, checkpoint)
     (note,) = found.notes
     assert note.startswith("267 variables read; 4 of training passed over: ")
     for name in ("global_step", "mean_rgb", "Momentum", "Adam_1"):
         assert name in note
-    assert list(found.variables) == list(network.variables())
+    assert list(found.variables) == list(NETWORK.variables())
     for name, array in drawn.items():
         assert np.array_equal(found.variables[name], array), name
 
 
 def test_random_weights_say_that_the_answers_mean_nothing() -> None:
-    (note,) = weights.read("random:1", 2).notes
+    (note,) = weights.read(NETWORK, "random:1", 2).notes
     assert "random:1" in note
     assert "the answers mean nothing" in note
 
@@ -84,9 +88,9 @@ def test_random_weights_say_that_the_answers_mean_nothing() -> None:
 def test_classes_are_as_many_as_the_file_has_unless_another_number_is_asked_for(
     checkpoint: Path,
 ) -> None:
-    assert weights.read(checkpoint).variables[BIASES].shape == (10,)
+    assert weights.read(NETWORK, checkpoint).variables[BIASES].shape == (10,)
     with pytest.raises(ModelError, match=r"logits/weights': expected shape \[1, 1, 2048, 11\]"):
-        weights.read(checkpoint, 11)
+        weights.read(NETWORK, checkpoint, 11)
 
 
 def test_missing_and_foreign_variables_are_listed(tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ def test_missing_and_foreign_variables_are_listed(tmp_path: Path) -> None:
     del arrays[CONV1], arrays[BIASES]
     arrays |= {"resnet_v1_50/conv1/kernel": np.zeros(1), "dense/bias": np.zeros(1)}
     with pytest.raises(ModelError) as caught:
-        weights.read(save(tmp_path, arrays))
+        weights.read(NETWORK, save(tmp_path, arrays))
     assert str(caught.value) == (
         f"cannot use weights {tmp_path / 'w.npz'}: 2 of 267 variables are missing: "
         "'resnet_v1_50/conv1/weights', 'resnet_v1_50/logits/biases'; "
@@ -104,7 +108,7 @@ def test_missing_and_foreign_variables_are_listed(tmp_path: Path) -> None:
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"267 of 267 .* and 259 more; 1 are not .*'a{100}'$"):
-        weights.read(save(tmp_path, {"a" * 300: np.zeros(1)}))
+        weights.read(NETWORK, save(tmp_path, {"a" * 300: np.zeros(1)}))
 
 
 def change(name: str, array: npt.NDArray[Any]) -> Callable[[Arrays], None]:
@@ -139,17 +143,17 @@ def test_a_variable_that_is_not_the_networks_is_named_with_expected_and_got(
     arrays = small()
     apply(arrays)
     with pytest.raises(ModelError, match=cause):
-        weights.read(save(tmp_path, arrays))
+        weights.read(NETWORK, save(tmp_path, arrays))
 
 
 def test_a_negative_variance_is_named(tmp_path: Path) -> None:
     arrays = small()
     name = "resnet_v1_50/conv1/BatchNorm/moving_variance"
-    for variable, shape in network.STEM.variables().items():
-        arrays[variable] = np.zeros([int(size) for size in shape], np.float32)
+    for variable, shape in {**STEM.variables(), **STEM_NORM.variables()}.items():
+        arrays[variable] = np.zeros(sized(shape, 1), np.float32)
     arrays[name][5] = -0.5
     with pytest.raises(ModelError, match=f"{name}': expected variances, got -0.5, less than 0"):
-        weights.read(save(tmp_path, arrays))
+        weights.read(NETWORK, save(tmp_path, arrays))
 
 
 @pytest.mark.parametrize(
@@ -170,4 +174,4 @@ def test_a_file_may_be_called_random(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     save(tmp_path, small()).rename("random")
     with pytest.raises(ModelError, match="expected shape"):
-        weights.read("random")
+        weights.read(NETWORK, "random")
