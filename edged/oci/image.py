@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edged.errors import FetchError, ModelError, StoreError
-from edged.oci import companion, signature, spec, unpack
+from edged.oci import companion, compare, signature, spec, unpack
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.layer import write_layer
@@ -87,6 +87,15 @@ class Image:
         with atomic.temporary_folder(dest.parent) as partial:
             unpack.unpack(self._open_layers(), partial, limits)
             atomic.move_folder(partial, dest, what="model")
+
+    def compare_model(self, folder: Path, limits: unpack.Limits | None = None) -> None:
+        """Return if ``folder`` holds what ``unpack_model`` would make of the image.
+
+        Raises:
+            VerifyError: it holds something else, or a blob is not what it is announced as.
+            FetchError, ModelError, StoreError: as ``unpack_model``.
+        """
+        compare.compare(self._open_layers(), folder, limits)
 
     def _open_layers(self) -> Iterator[tuple[VerifiedReader, spec.Descriptor, Digest]]:
         for layer, diff_id in zip(self.manifest.layers, self.config.diff_ids, strict=True):

@@ -191,7 +191,8 @@ class Unpacker:
         atomic.add_folder(folder)
         self._folders.add(folder)
 
-    def _write(self, target: Path, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
+    def _count(self, target: Path, entry: tar.Entry, what: str) -> None:
+        """Notes a file, if the image may still ask for it."""
         if entry.size > min(self._limits.file_bytes, self._left_bytes):
             raise _refused(
                 what,
@@ -201,6 +202,9 @@ class Unpacker:
             )
         self._left_bytes -= entry.size
         self._files.add(target)
+
+    def _write(self, target: Path, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
+        self._count(target, entry, what)
         with atomic.create(target, expected=entry.size) as out:
             while chunk := reader.read(CHUNK):
                 out.write(chunk)
