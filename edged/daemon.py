@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 10.0  # seconds for the requests that were accepted
 CONTROL_STOP_LIMIT = 1.0
-RUNTIMES: dict[str, type[Runtime]] = {"process": ProcessRuntime}
 
 
 def run(config: Config, module: str = "edged.worker") -> None:
@@ -86,6 +85,7 @@ class Daemon:
         with contextlib.ExitStack() as stack:
             self._take(stack)
             self._compose(Store(self._config.state_dir))
+            await self._runtime.reclaim()
             self._stop_on_signals()
             self._begin()
             try:
@@ -129,7 +129,7 @@ class Daemon:
 
     def _compose(self, store: Store) -> None:
         config = self._config
-        runtime = RUNTIMES[config.runtime]()
+        self._runtime = runtime = _runtime(config)
         worker = Worker(
             runtime, self._module, threads=config.threads, isa=config.isa, strict=config.strict
         )
@@ -302,6 +302,19 @@ class Daemon:
             deployments=self._reconciler.deployments,
             reverts=self._reconciler.reverts,
         )
+
+
+def _runtime(config: Config) -> Runtime:
+    """Returns what runs the worker, as configured: there is no second choice in secret.
+
+    Raises:
+        ConfigError: this host lacks what it needs.
+    """
+    if config.runtime == "process":
+        return ProcessRuntime()
+    from edged.containers.runc.runtime import RuncRuntime
+
+    return RuncRuntime(config.run_dir, root=config.runtime == "runc-root")
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state-dir", metavar="DIR", help="where models are kept")
     parser.add_argument("--run-dir", metavar="DIR", help="where sockets and the lock are")
     parser.add_argument("--listen", metavar="HOST:PORT", help="loopback address for applications")
-    parser.add_argument("--runtime", metavar="NAME", help="what runs the model: process")
+    parser.add_argument(
+        "--runtime", metavar="NAME", help="what runs the model: process, runc, runc-root"
+    )
     parser.add_argument("--threads", metavar="N", help="of the NPU's emulator")
     parser.add_argument("--isa", metavar="NAME", help="instruction set of the NPU's emulator")
     parser.add_argument(

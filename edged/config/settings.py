@@ -26,8 +26,7 @@ else:
     import tomli as tomllib
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-RUNTIMES = ("process",)
-RUNTIMES_LATER = ("runc", "runc-root")
+RUNTIMES = ("process", "runc", "runc-root")
 ISAS = ("portable", "avx2", "avx512vnni", "neon")
 SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without the terminating zero
 
@@ -173,8 +172,6 @@ def _check(config: Config) -> None:
 def _choice(key: str, value: str, valid: tuple[str, ...]) -> None:
     if value in valid:
         return
-    if key == "runtime" and value in RUNTIMES_LATER:
-        raise ConfigError(f"cannot use runtime {value!r}: it is not supported yet; use 'process'")
     raise ConfigError(f"cannot use {key} {value!r}: expected one of {', '.join(valid)}")
 
 

@@ -1,5 +1,5 @@
 """Runs a model's worker apart from the daemon: create, start, state, kill, delete.
 
 ``runtime`` is the protocol that the daemon knows, ``process`` the one that needs nothing else on
-the host.
+the host, ``runc`` the one that shuts the worker in.
 """

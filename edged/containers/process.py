@@ -33,6 +33,13 @@ class ProcessRuntime:
         """Returns a worker that does not run yet."""
         return ProcessContainer(spec)
 
+    async def reclaim(self) -> None:
+        """Does nothing: a worker dies with its daemon."""
+
+    def describe(self) -> str:
+        """Returns what shuts a worker in."""
+        return "none: the worker is a child process with the daemon's rights"
+
 
 class ProcessContainer:
     """One child process."""
@@ -47,25 +54,29 @@ class ProcessContainer:
         """The process id, 0 before ``start``."""
         return self._process.pid if self._process else 0
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Runs the process.
 
         Raises:
             DeviceError: there is no memory, or no process to be had.
         """
+        self._start()
+
+    def _start(self) -> None:
         environ = {k: v for k, v in os.environ.items() if k not in WITHHELD}
         launch = [sys.executable, "-m", "edged.containers.launch", str(os.getpid())]
+        spec = self._spec
         try:
             self._process = subprocess.Popen(
-                [*launch, self._spec.module, *self._spec.arguments],
+                [*launch, spec.module, *spec.arguments_at(spec.socket, spec.model)],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # the daemon's own output may be read by a program
-                pass_fds=tuple(self._spec.descriptors),
-                env={**environ, **self._spec.environ},
+                pass_fds=() if spec.socket is None else (spec.socket,),
+                env={**environ, **spec.environ},
                 start_new_session=True,
             )
         except OSError as exc:
-            raise DeviceError(f"cannot start {self._spec.module}: {exc.strerror}") from exc
+            raise DeviceError(f"cannot start {spec.module}: {exc.strerror}") from exc
         descriptor = os.pidfd_open(self._process.pid)
         asyncio.get_running_loop().add_reader(descriptor, self._reap, descriptor)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
+
+MIB = 1 << 20
 
 
 class State(enum.Enum):
@@ -17,20 +20,54 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a worker may use at most; a plain process is held to none of it.
+
+    Attributes:
+        memory_bytes: main memory and swap together; None for no limit.
+        cpus: processor time a second, in seconds; None for no limit.
+        pids: processes and threads.
+        scratch_bytes: of files in its ``/tmp``, which is memory.
+    """
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    pids: int = 256
+    scratch_bytes: int = 64 * MIB
+
+
+@dataclass(frozen=True)
 class Spec:
     """What is to run.
 
     Attributes:
         module: the Python module, run with the daemon's own interpreter.
-        arguments: for it.
-        descriptors: open files handed in under the same numbers.
+        name: part of the container's name; letters, digits and hyphens.
+        arguments: for the module.
+        socket: an open file to hand in; the module is told its number there as ``--fd``.
+        model: a folder to read; the module is told its path there as ``--model``.
         environ: variables, beside those the runtime passes on.
+        limits: what it may use.
     """
 
     module: str
-    arguments: Sequence[str]
-    descriptors: Sequence[int] = ()
+    name: str = "worker"
+    arguments: Sequence[str] = ()
+    socket: int | None = None
+    model: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    def arguments_at(self, socket: int | None, model: Path | None) -> list[str]:
+        """Returns the module's arguments where the socket and the model have this number and path.
+
+        Args:
+            socket: used if the module is given one.
+            model: likewise.
+        """
+        told = ["--fd", str(socket)] if self.socket is not None else []
+        told += ["--model", str(model)] if self.model is not None else []
+        return [*self.arguments, *told]
 
 
 class Container(Protocol):
@@ -40,8 +77,8 @@ class Container(Protocol):
     def pid(self) -> int:
         """The worker's process id on the host, 0 before ``start``."""
 
-    def start(self) -> None:
-        """Runs it.
+    async def start(self) -> None:
+        """Runs it. Whoever calls this calls ``delete`` too, also after an error.
 
         Raises:
             DeviceError: it could not be run.
@@ -57,7 +94,11 @@ class Container(Protocol):
         """Returns its exit status, negative for a signal, when it has stopped."""
 
     async def delete(self) -> None:
-        """Ends it with all its children, if it is still there, and frees what it had."""
+        """Ends it with all its children, if it is still there, and frees what it had.
+
+        Raises:
+            DeviceError: something of it is left.
+        """
 
 
 class Runtime(Protocol):
@@ -67,3 +108,13 @@ class Runtime(Protocol):
 
     def create(self, spec: Spec) -> Container:
         """Returns a container that does not run yet."""
+
+    async def reclaim(self) -> None:
+        """Removes what a daemon that was killed has left behind. Nothing may run yet.
+
+        Raises:
+            DeviceError: something is still there.
+        """
+
+    def describe(self) -> str:
+        """Returns what shuts a worker in, and what does not, in one line for people."""

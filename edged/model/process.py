@@ -14,11 +14,11 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from edged.containers.runtime import Container, Runtime, Spec
+from edged.containers.runtime import Container, Limits, Runtime, Spec
 from edged.errors import DeviceError, ModelError, RequestError
 from edged.messages.link import Frame, Kind
 from edged.model.connection import Connection
@@ -44,6 +44,7 @@ class Worker:
         threads: of the NPU's emulator; None for its choice.
         isa: of the NPU's emulator; None for the best of the machine.
         strict: refuse requests that TensorFlow Serving would refuse, such as those without a name.
+        limits: what the process may use, where the runtime can hold it to that.
     """
 
     runtime: Runtime
@@ -51,6 +52,7 @@ class Worker:
     threads: int | None = None
     isa: str | None = None
     strict: bool = False
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -95,35 +97,38 @@ class ModelProcess:
             folder: with the model's manifest.json.
             digest: of the model's image.
             on_death: called with the process and why, when it ends unasked after it was ready.
-            limit: seconds until it must have loaded.
+            limit: seconds until it must have loaded, those to start its container among them.
 
         Raises:
             ModelError: the worker says that the model cannot be loaded.
             DeviceError: the worker ended, or was too slow.
         """
+        began = time.monotonic()
         ours, theirs = socket.socketpair()
         with theirs:
-            container = worker.runtime.create(_spec(worker, folder, theirs.fileno()))
+            spec = _spec(worker, folder, digest, theirs.fileno())
+            process = cls(digest, worker.runtime.create(spec), strict=worker.strict)
             try:
-                container.start()
+                await process._container.start()
             except BaseException:
                 ours.close()
+                await process.kill()
                 raise
-        process = cls(digest, container, strict=worker.strict)
         logger.debug("worker started", extra={"pid": process.pid, "digest": digest})
         try:
             await process._connection.open(ours)
-            await process._greet(limit)
+            await process._greet(began, limit)
             process._on_death = on_death
         except BaseException:
             await process.kill()
             raise
         return process
 
-    async def _greet(self, limit: float) -> None:
-        """Waits for HELLO."""
+    async def _greet(self, began: float, limit: float) -> None:
+        """Waits for HELLO until so many seconds after ``began``."""
+        left = max(0.0, began + limit - time.monotonic())
         try:
-            hello = await asyncio.wait_for(asyncio.shield(self._connection.hello), limit)
+            hello = await asyncio.wait_for(asyncio.shield(self._connection.hello), left)
         except asyncio.TimeoutError as exc:
             raise DeviceError(
                 f"cannot load the model: its process was not ready within {limit:g} s"
@@ -260,14 +265,20 @@ class ModelProcess:
             logger.error("%s", exc, extra={"pid": self.pid})  # noqa: TRY400
 
 
-def _spec(worker: Worker, folder: Path, descriptor: int) -> Spec:
-    arguments = ["--fd", str(descriptor), "--model", str(folder)]
-    if worker.threads is not None:
-        arguments += ["--threads", str(worker.threads)]
+def _spec(worker: Worker, folder: Path, digest: str, socket_number: int) -> Spec:
+    arguments = ["--threads", str(worker.threads)] if worker.threads is not None else []
     if worker.isa is not None:
         arguments += ["--isa", worker.isa]
-    # onnxruntime may upload telemetry unless this is set before it is imported.
-    return Spec(worker.module, arguments, (descriptor,), {"ORT_DISABLE_TELEMETRY": "1"})
+    return Spec(
+        worker.module,
+        name=digest.partition(":")[2][:12] or "worker",
+        arguments=arguments,
+        socket=socket_number,
+        model=folder,
+        # onnxruntime may upload telemetry unless this is set before it is imported.
+        environ={"ORT_DISABLE_TELEMETRY": "1"},
+        limits=worker.limits,
+    )
 
 
 def _facts(hello: Mapping[str, Any]) -> Facts:

@@ -72,7 +72,7 @@ def test_a_fault_of_its_own_ends_the_daemon_for_the_manager_to_start_it_again(
     [
         (["--state-dir", "/dev/null/x"], 1, "cannot make folder /dev/null/x: Not a directory"),
         (["--listen", "0.0.0.0:1"], 2, "needs TLS"),
-        (["--runtime", "runc"], 2, "not supported yet"),
+        (["--runtime", "docker"], 2, "expected one of process, runc, runc-root"),
         (["--config", "/dev/null/x"], 2, "cannot read /dev/null/x"),
         (["--listen", "127.0.0.1:1x"], 2, "expected HOST:PORT"),
     ],

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[3]
 CODE = "tests.fakes.code"
 
 
-def container(code: str, *descriptors: int, **environ: str) -> Container:
-    return ProcessRuntime().create(Spec(CODE, [code], descriptors, environ))
+def container(code: str, socket: int | None = None, **environ: str) -> Container:
+    return ProcessRuntime().create(Spec(CODE, arguments=[code], socket=socket, environ=environ))
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -41,7 +41,7 @@ def test_it_goes_from_created_to_stopped() -> None:
         worker = container("sys.exit(7)")
         assert (worker.state(), worker.pid) == (State.CREATED, 0)
         await worker.delete()
-        worker.start()
+        await worker.start()
         assert worker.state() is State.RUNNING
         assert worker.pid > 0
         assert await worker.wait() == 7
@@ -66,7 +66,7 @@ def test_it_gets_its_descriptors_and_variables_and_not_the_service_managers(
             theirs,
             A="b",
         )
-        worker.start()
+        await worker.start()
         os.close(theirs)
         assert await worker.wait() == 0
 
@@ -78,7 +78,7 @@ def test_it_gets_its_descriptors_and_variables_and_not_the_service_managers(
 def test_a_signal_reaches_it() -> None:
     async def test() -> None:
         worker = container("signal.pause()")
-        worker.start()
+        await worker.start()
         worker.kill(signal.SIGTERM)
         assert await worker.wait() == -signal.SIGTERM
 
@@ -96,7 +96,7 @@ def test_deleting_it_ends_what_it_started(ends_first: bool) -> None:
             f"os.write({theirs}, b'%d' % child.pid); {end}",
             theirs,
         )
-        worker.start()
+        await worker.start()
         child = await asyncio.get_running_loop().run_in_executor(None, os.read, ours, 100)
         watched = os.pidfd_open(int(child))
         if ends_first:
@@ -116,7 +116,7 @@ def test_a_process_that_does_not_end_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
     async def test() -> None:
         worker = container("signal.pause()")
-        worker.start()
+        await worker.start()
         with monkeypatch.context() as patch:
             patch.setattr(os, "killpg", lambda group, number: None)
             with pytest.raises(DeviceError, match=r"still there 0\.05 s after SIGKILL"):
@@ -134,7 +134,7 @@ def test_a_process_that_cannot_be_had_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     async def test() -> None:
         with pytest.raises(DeviceError, match="Resource temporarily"):
-            container("pass").start()
+            await container("pass").start()
 
     run(test())
 
@@ -151,9 +151,9 @@ def test_it_dies_with_its_parent() -> None:
         "from edged.containers.process import ProcessRuntime\n"
         "from edged.containers.runtime import Spec\n"
         "async def main():\n"
-        f"    worker = ProcessRuntime().create(Spec({CODE!r},"
-        " ['print(os.getpid(), flush=True, file=sys.stderr); signal.pause()']))\n"
-        "    worker.start()\n"
+        f"    worker = ProcessRuntime().create(Spec({CODE!r}, arguments="
+        "['print(os.getpid(), flush=True, file=sys.stderr); signal.pause()']))\n"
+        "    await worker.start()\n"
         "    await worker.wait()\n"
         "asyncio.run(main())\n"
     )

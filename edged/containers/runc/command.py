@@ -1,0 +1,197 @@
+"""Calls ``runc``, within a time, and says why it failed in its own words.
+
+Invariants:
+- A call that is too slow, or given up, is killed with its process group before this returns.
+- runc's own reasons go to a log file: what it writes to standard error would be the container's,
+  which gets the descriptors that runc was given and keeps them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from edged.errors import ConfigError, DeviceError
+
+# Seconds. All of them together take a twentieth of one where nothing is wrong.
+LIMIT = 10.0
+PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LOG_TAIL = 64 * 1024
+REASON_LIMIT = 500
+NOWHERE: Mapping[int, int] = {}
+
+
+def program() -> Path:
+    """Returns where runc is.
+
+    Raises:
+        ConfigError: it is nowhere.
+    """
+    found = shutil.which("runc", path=f"{os.environ.get('PATH', '')}:{PLACES}")
+    if found is None:
+        raise ConfigError(
+            "cannot run models in containers: there is no runc on this host; install it (on Debian "
+            "and Ubuntu the package runc), or use runtime 'process'"
+        )
+    return Path(found)
+
+
+class Runc:
+    """The program, with the folder of its own state.
+
+    Args:
+        path: of the program.
+        root: where it keeps what it knows of containers; see ``runc --root ROOT list``.
+        ignore_cgroups: it need not be able to make cgroups.
+        limit: seconds for each call.
+    """
+
+    def __init__(
+        self, path: Path, root: Path, *, ignore_cgroups: bool, limit: float = LIMIT
+    ) -> None:
+        self.root = root
+        self._path = path
+        self._rootless = "true" if ignore_cgroups else "auto"
+        self._limit = limit
+
+    async def create(
+        self, name: str, bundle: Path, pid_file: Path, log: Path, files: Mapping[int, int]
+    ) -> None:
+        """Sets a container up, up to the worker's first instruction.
+
+        Args:
+            name: of the container.
+            bundle: its folder.
+            pid_file: gets its process id.
+            log: gets runc's reasons.
+            files: our descriptors by their number inside; those above 2 begin at 3, without gaps.
+
+        Raises:
+            DeviceError: with runc's reason.
+        """
+        handed = sum(number > 2 for number in files)
+        options = ["--bundle", str(bundle), "--pid-file", str(pid_file)]
+        options += ["--preserve-fds", str(handed)] if handed else []
+        await self._call("create", name, options, log, files)
+
+    async def start(self, name: str, log: Path) -> None:
+        """Lets a container that was created run.
+
+        Raises:
+            DeviceError: with runc's reason.
+        """
+        await self._call("start", name, [], log, NOWHERE)
+
+    async def delete(self, name: str, log: Path, *, force: bool = False) -> None:
+        """Removes what is left of a container that has ended.
+
+        Args:
+            name: of the container.
+            log: gets runc's reasons.
+            force: end it first, and do not mind if there is no such container.
+
+        Raises:
+            DeviceError: with runc's reason.
+        """
+        await self._call("delete", name, ["--force"] if force else [], log, NOWHERE)
+
+    async def _call(
+        self, verb: str, name: str, options: list[str], log: Path, files: Mapping[int, int]
+    ) -> None:
+        _forget(log)
+        globals_ = ["--root", str(self.root), "--rootless", self._rootless]
+        globals_ += ["--log", str(log), "--log-format", "json"]
+        what = f"cannot {verb} container {name}"
+        try:
+            status = await _run(
+                [str(self._path), *globals_, verb, *options, name], files, self._limit
+            )
+        except OSError as exc:
+            raise DeviceError(f"{what}: cannot run {self._path}: {exc.strerror}") from exc
+        except asyncio.TimeoutError as exc:
+            raise DeviceError(f"{what}: runc has not ended within {self._limit:g} s") from exc
+        if status != 0:
+            raise DeviceError(f"{what}: {reason(log) or f'runc ended with status {status}'}")
+
+
+async def _run(command: list[str], files: Mapping[int, int], limit: float) -> int:
+    """Returns the exit status of a command that has only these files open, besides /dev/null."""
+    pid = _spawn(command, files)
+    descriptor = os.pidfd_open(pid)
+    try:
+        await asyncio.wait_for(_readable(descriptor), limit)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        await _readable(descriptor)
+        raise
+    finally:
+        os.close(descriptor)
+        status = _reap(pid)
+    return status
+
+
+def _spawn(command: list[str], files: Mapping[int, int]) -> int:
+    # In ascending order: none of ours has a number that was given away before, since they are
+    # above 2, and the first place above 2 is the last to be filled.
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, ours, number) for number, ours in sorted(files.items())
+    ]
+    actions += [
+        (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0)
+        for number in range(3)
+        if number not in files
+    ]
+    return os.posix_spawn(
+        command[0],
+        command,
+        {"PATH": PLACES},
+        file_actions=actions,
+        setsid=True,
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores, and children inherit
+    )
+
+
+def _reap(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _forget(log: Path) -> None:
+    """Removes what an earlier call said."""
+    with contextlib.suppress(OSError):
+        log.unlink()
+
+
+def reason(log: Path) -> str:
+    """Returns the last error in a log of runc's, without what it says in every one of them."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("level") in ("error", "fatal"):
+            text = str(record.get("msg", "")).removeprefix("runc create failed: ")
+            return " ".join(text.split())[:REASON_LIMIT]
+    return ""
