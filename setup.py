@@ -8,82 +8,104 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any
+from typing import Any, NamedTuple
 
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-from setuptools.command.build_clib import build_clib
-from setuptools.command.build_ext import build_ext
-
-X86 = platform.machine() in ("x86_64", "AMD64")
 # Contraction is off: a fused multiply-add rounds once where the specification rounds twice.
 COMMON = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-Wall", "-Wextra"]
-if os.environ.get("EDGED_SANITIZE"):
-    COMMON += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
-    os.environ["LDFLAGS"] = os.environ.get("LDFLAGS", "") + " -fsanitize=address,undefined"
-if X86:
-    COMMON += ["-DEDGED_X86"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"]
 AVX512VNNI = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"]
-BFP = ["ext/bfp/kernels.h", "ext/bfp/rows.inc"]
+BFP = ["ext/bfp/kernels.h", "ext/bfp/block.h", "ext/bfp/rows.inc"]
+YMM = [*BFP, "ext/bfp/x86/ymm.inc"]
 NPU = ["ext/npu/npu.h", "ext/npu/internal.h", "ext/npu/pool.h", *BFP]
+NPU_SOURCES = ("npu", "memory", "convolution", "rows", "ports", "float32", "pool")
 
 
-def library(
-    name: str, sources: list[str], cflags: list[str], headers: list[str]
-) -> tuple[str, dict[str, Any]]:
-    """Returns a static library for ``setup(libraries=...)``; headers are what it is rebuilt for."""
-    flags = [*COMMON, *cflags]
-    return name, {"sources": sources, "cflags": flags, "obj_deps": {"": headers}}
+class Library(NamedTuple):
+    """A static library: its files, the flags for its instruction set, what it is rebuilt for."""
+
+    name: str
+    sources: list[str]
+    flags: list[str]
+    headers: list[str]
 
 
-# The linker takes each library's symbols where they are first missing, so users come before used.
-LIBRARIES = [
-    library(
-        "edged_npu",
-        [
-            f"ext/npu/{name}.c"
-            for name in ("npu", "memory", "convolution", "rows", "ports", "float32", "pool")
-        ],
-        [],
-        NPU,
-    ),
-    library("edged_dispatch", ["ext/bfp/dispatch.c"], [], BFP),
-]
-if X86:
-    LIBRARIES.append(library("edged_avx512vnni", ["ext/bfp/x86/avx512vnni.c"], AVX512VNNI, BFP))
-LIBRARIES.append(library("edged_portable", ["ext/bfp/portable.c"], [], BFP))
+def libraries(machine: str) -> list[Library]:
+    """Returns the C libraries for a processor, as ``uname -m`` names it.
 
-EXTENSIONS = [
-    Extension(
-        "edged.npu._native",
-        ["ext/_native.pyx"],
-        include_dirs=["ext"],
-        libraries=["m", "pthread"],
-        extra_compile_args=["-O2", "-Wno-unused-function", "-Wno-discarded-qualifiers"],
-        # Linked again whenever a library is built again.
-        depends=[*NPU, *(source for _, each in LIBRARIES for source in each["sources"])],
-    ),
-    Extension(
-        "edged.worker.stages._image",
-        ["ext/_image.pyx", "ext/image/resize.c"],
-        include_dirs=["ext"],
-        extra_compile_args=COMMON,
-        depends=["ext/image/resize.h"],
-    ),
-]
+    Users come before used: the linker takes each library's symbols where they are first missing.
+    """
+    found = [
+        Library("edged_npu", [f"ext/npu/{name}.c" for name in NPU_SOURCES], [], NPU),
+        Library("edged_dispatch", ["ext/bfp/dispatch.c"], [], BFP),
+    ]
+    if machine == "x86_64":
+        x86 = "ext/bfp/x86"
+        found += [
+            Library("edged_avx512vnni", [f"{x86}/avx512vnni.c"], AVX512VNNI, BFP),
+            Library("edged_avxvnni", [f"{x86}/avxvnni.c"], [*AVX2, "-mavxvnni"], YMM),
+            Library("edged_avx2", [f"{x86}/avx2.c"], AVX2, YMM),
+        ]
+    elif machine == "aarch64":
+        neon = ["-march=armv8.2-a+dotprod"]
+        found += [Library("edged_neon", ["ext/bfp/arm/neon.c"], neon, BFP)]
+    return [*found, Library("edged_portable", ["ext/bfp/portable.c"], [], BFP)]
 
 
-class BuildExtensions(build_ext):
-    """Also builds the libraries when only ``build_ext`` was asked for, as ``--inplace`` does."""
-
-    def run(self) -> None:
-        """Runs the command."""
-        self.run_command("build_clib")
-        super().run()
+def common_flags(machine: str, *, sanitize: bool = False) -> list[str]:
+    """Returns the flags that every C file is compiled with for a processor."""
+    which = {"x86_64": ["-DEDGED_X86"], "aarch64": ["-DEDGED_ARM64"]}
+    return [*COMMON, *(SANITIZE if sanitize else []), *which.get(machine, [])]
 
 
-setup(
-    libraries=LIBRARIES,
-    ext_modules=cythonize(EXTENSIONS, include_path=["ext"], build_dir="build/cython"),
-    cmdclass={"build_ext": BuildExtensions, "build_clib": build_clib},
-)
+def build() -> None:
+    """Runs the command that was asked for."""
+    from Cython.Build import cythonize
+    from setuptools import Extension, setup
+    from setuptools.command.build_clib import build_clib
+    from setuptools.command.build_ext import build_ext
+
+    class BuildExtensions(build_ext):
+        """Also builds the libraries where only ``build_ext`` was asked for (``--inplace``)."""
+
+        def run(self) -> None:
+            """Runs the command."""
+            self.run_command("build_clib")
+            super().run()
+
+    machine, sanitize = platform.machine(), bool(os.environ.get("EDGED_SANITIZE"))
+    if sanitize:
+        os.environ["LDFLAGS"] = os.environ.get("LDFLAGS", "") + " -fsanitize=address,undefined"
+    common, all_libraries = common_flags(machine, sanitize=sanitize), libraries(machine)
+    extensions = [
+        Extension(
+            "edged.npu._native",
+            ["ext/_native.pyx"],
+            include_dirs=["ext"],
+            libraries=["m", "pthread"],
+            extra_compile_args=["-O2", "-Wno-unused-function", "-Wno-discarded-qualifiers"],
+            # Linked again whenever a library is built again.
+            depends=[*NPU, *(source for each in all_libraries for source in each.sources)],
+        ),
+        Extension(
+            "edged.worker.stages._image",
+            ["ext/_image.pyx", "ext/image/resize.c"],
+            include_dirs=["ext"],
+            extra_compile_args=common,
+            depends=["ext/image/resize.h"],
+        ),
+    ]
+    setup(
+        libraries=[(each.name, _as_setuptools_has_it(each, common)) for each in all_libraries],
+        ext_modules=cythonize(extensions, include_path=["ext"], build_dir="build/cython"),
+        cmdclass={"build_ext": BuildExtensions, "build_clib": build_clib},
+    )
+
+
+def _as_setuptools_has_it(each: Library, common: list[str]) -> dict[str, Any]:
+    flags = [*common, *each.flags]
+    return {"sources": each.sources, "cflags": flags, "obj_deps": {"": each.headers}}
+
+
+if __name__ == "__main__":
+    build()

@@ -66,6 +66,38 @@ missing_packages() {
     fi
 }
 
+# What some tests use and skip without; only packaging/test asks for it.
+missing_test_packages() {
+    # The kernels for ARM: a compiler, its C library, an emulator.
+    if ! command -v aarch64-linux-gnu-gcc >/dev/null; then
+        echo gcc-aarch64-linux-gnu
+    fi
+    if ! echo '#include <stdio.h>' | aarch64-linux-gnu-gcc -fsyntax-only -x c - 2>/dev/null; then
+        echo libc6-dev-arm64-cross
+    fi
+    if ! command -v qemu-aarch64-static >/dev/null && ! command -v qemu-aarch64 >/dev/null; then
+        echo qemu-user-static
+    fi
+}
+
+# install_test_packages: what can be had of them; the tests say what they miss.
+install_test_packages() {
+    local missing package root=()
+    read -r -d '' -a missing < <(missing_test_packages) || true
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" -eq 0 ] || root=(sudo -n)
+    if ! command -v apt-get >/dev/null || ! "${root[@]}" true 2>/dev/null; then
+        note "some tests will skip for want of ${missing[*]}"
+        return 0
+    fi
+    say "system packages for tests: ${missing[*]}"
+    (apt_get 300 update) || true
+    for package in "${missing[@]}"; do
+        (apt_get 900 install --yes --no-install-recommends "$package") ||
+            note "some tests will skip for want of $package"
+    done
+}
+
 install_packages() {
     local missing root=()
     read -r -d '' -a missing < <(missing_packages) || true

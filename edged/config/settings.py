@@ -27,7 +27,7 @@ else:
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RUNTIMES = ("process", "runc", "runc-root")
-ISAS = ("portable", "avx2", "avx512vnni", "neon")
+ISAS = ("portable", "avx2", "avxvnni", "avx512vnni", "neon")
 SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without the terminating zero
 
 

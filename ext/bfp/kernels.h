@@ -37,6 +37,7 @@ struct bfp_tile {
     const int32_t *start;  /* [rows] -zero * sum of the row's weights: where the dot product begins */
     int rows;              /* multiple of BFP_LANES */
     int channels;          /* multiple of BFP_STEP_ALIGN */
+    uint8_t plan[BFP_GROUP_ROWS / BFP_LANES]; /* for the kernels alone: what `prepare` found */
 };
 
 /* What happens to a row of sums at the end of a chain. */
@@ -57,6 +58,10 @@ struct bfp_finish {
 
 struct bfp_kernels {
     const char *name;
+
+    /* NULL, or called for every tile once its weights are in place, before it is multiplied; mantissa
+     * and zero are those of the blocks it will meet. */
+    void (*prepare)(struct bfp_tile *tile, int mantissa, uint8_t zero);
 
     /* sums[pixel][row] = (first ? 0 : sums) + dot(x block, weights) * scales; one rounding a block.
      * x and x_scale: one pointer a pixel, to which `offset` bytes and `block` floats are added. */
@@ -96,7 +101,9 @@ static inline size_t bfp_block_bytes(int channels)
 
 extern const struct bfp_kernels bfp_portable;
 #if defined(EDGED_X86)
-extern const struct bfp_kernels bfp_avx512vnni;
+extern const struct bfp_kernels bfp_avx2, bfp_avxvnni, bfp_avx512vnni;
+#elif defined(EDGED_ARM64)
+extern const struct bfp_kernels bfp_neon;
 #endif
 
 /* The kernels of that name, the best this CPU has for NULL; NULL where there are none or this CPU

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "block.h"
 #include "kernels.h"
 
 typedef struct {
@@ -144,10 +145,8 @@ static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t
     int largest = 0;
     for (int c = 0; c < channels; c++)
         largest = (halves[c] & 0x7fff) > largest ? halves[c] & 0x7fff : largest;
-    int exponent = largest >> 10;
-    exponent = exponent < 1 ? 1 : exponent; /* a subnormal counts as 1 */
-    int shift = exponent - 15 - (mantissa - 1);
-    float inverse = float_of((uint32_t)(127 - shift) << 23), limit = (float)((1 << mantissa) - 1);
+    float inverse = bfp_block_scale((unsigned)largest, mantissa, scale);
+    float limit = (float)((1 << mantissa) - 1);
     for (int c = 0; c < channels; c++) {
         float q = from_half(halves[c]) * inverse;
         q = q > limit ? limit : q < -limit ? -limit : q;
@@ -155,7 +154,6 @@ static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t
         block[c] = (uint8_t)((int)q + zero);
     }
     memset(block + channels, zero, bfp_block_bytes(channels) - (size_t)channels);
-    *scale = float_of((uint32_t)(127 + shift) << 23);
 }
 
 #include "rows.inc"

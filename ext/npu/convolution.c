@@ -72,6 +72,8 @@ static void pack_tile(const struct packing *packing, struct bfp_tile *tile, int 
         }
         starts[r] = -(int32_t)packing->zero * sum;
     }
+    if (packing->npu->kernels->prepare != NULL)
+        packing->npu->kernels->prepare(tile, packing->npu->mantissa, packing->zero);
 }
 
 static void pack_row_block(void *job, int row_block, int thread)
