@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from edged import config as configuration
 from edged.config import Config
+from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
 from edged.containers.runtime import Runtime
 from edged.deploy.reconciler import Reconciler
@@ -131,7 +132,12 @@ class Daemon:
         config = self._config
         self._runtime = runtime = _runtime(config)
         worker = Worker(
-            runtime, self._module, threads=config.threads, isa=config.isa, strict=config.strict
+            runtime,
+            self._module,
+            threads=config.threads,
+            isa=config.isa,
+            strict=config.strict,
+            logs=Logs(config.state_dir / "logs"),
         )
         self._store = store
         self._front = Front(Limits(ahead=1))

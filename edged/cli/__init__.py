@@ -22,6 +22,7 @@ VERBS = (
     "deploy",
     "undeploy",
     "status",
+    "logs",
     "predict",
     "bench",
 )

@@ -16,6 +16,7 @@ import signal as signals
 import subprocess
 import sys
 
+from edged.containers.logs import Output
 from edged.containers.runtime import Container, Spec, State
 from edged.errors import DeviceError
 
@@ -47,6 +48,7 @@ class ProcessContainer:
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
+        self._output: Output | None = None
         self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -67,16 +69,23 @@ class ProcessContainer:
         launch = [sys.executable, "-m", "edged.containers.launch", str(os.getpid())]
         spec = self._spec
         try:
+            self._output = spec.logs.open(spec.name) if spec.logs else None
+            # Not ours: the daemon's own output may be read by a program.
+            written = self._output.descriptor if self._output else sys.stderr.fileno()
             self._process = subprocess.Popen(
                 [*launch, spec.module, *spec.arguments_at(spec.socket, spec.model)],
                 stdin=subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),  # the daemon's own output may be read by a program
+                stdout=written,
+                stderr=written,
                 pass_fds=() if spec.socket is None else (spec.socket,),
                 env={**environ, **spec.environ},
                 start_new_session=True,
             )
         except OSError as exc:
             raise DeviceError(f"cannot start {spec.module}: {exc.strerror}") from exc
+        finally:
+            if self._output is not None:
+                self._output.handed_over()
         descriptor = os.pidfd_open(self._process.pid)
         asyncio.get_running_loop().add_reader(descriptor, self._reap, descriptor)
 
@@ -101,15 +110,17 @@ class ProcessContainer:
         Raises:
             DeviceError: it did not end within ``DELETE_LIMIT``.
         """
-        if self.state() is not State.RUNNING:
-            return
-        self._kill_group()
-        try:
-            await asyncio.wait_for(self.wait(), DELETE_LIMIT)
-        except asyncio.TimeoutError as exc:
-            raise DeviceError(
-                f"cannot end process {self.pid}: it is still there {DELETE_LIMIT:g} s after SIGKILL"
-            ) from exc
+        if self.state() is State.RUNNING:
+            self._kill_group()
+            try:
+                await asyncio.wait_for(self.wait(), DELETE_LIMIT)
+            except asyncio.TimeoutError as exc:
+                raise DeviceError(
+                    f"cannot end process {self.pid}: it is still there {DELETE_LIMIT:g} s after "
+                    "SIGKILL"
+                ) from exc
+        if self._output is not None:
+            await self._output.finish()
 
     def _reap(self, descriptor: int) -> None:
         """Runs when the process has ended, before its number is free again."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import enum
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edged.containers.logs import Logs
+
 MIB = 1 << 20
+NAME_LIMIT = 32
 
 
 class State(enum.Enum):
@@ -42,21 +46,23 @@ class Spec:
 
     Attributes:
         module: the Python module, run with the daemon's own interpreter.
-        name: part of the container's name; letters, digits and hyphens.
+        name: of the container, which no other of this daemon's has had; letters, digits, hyphens.
         arguments: for the module.
         socket: an open file to hand in; the module is told its number there as ``--fd``.
         model: a folder to read; the module is told its path there as ``--model``.
         environ: variables, beside those the runtime passes on.
         limits: what it may use.
+        logs: keeps what it writes; None for the daemon's standard error.
     """
 
     module: str
-    name: str = "worker"
+    name: str = field(default_factory=lambda: new_name("worker"))
     arguments: Sequence[str] = ()
     socket: int | None = None
     model: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    logs: Logs | None = None
 
     def arguments_at(self, socket: int | None, model: Path | None) -> list[str]:
         """Returns the module's arguments where the socket and the model have this number and path.
@@ -68,6 +74,12 @@ class Spec:
         told = ["--fd", str(socket)] if self.socket is not None else []
         told += ["--model", str(model)] if self.model is not None else []
         return [*self.arguments, *told]
+
+
+def new_name(what: str) -> str:
+    """Returns a container's name that has not been there, for ``what`` it is made for."""
+    plain = "".join(c for c in what if c.isascii() and c.isalnum())
+    return f"edged-{plain[:NAME_LIMIT]}-{secrets.token_hex(4)}"
 
 
 class Container(Protocol):

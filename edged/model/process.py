@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from edged.containers.runtime import Container, Limits, Runtime, Spec
+from edged.containers.logs import Logs
+from edged.containers.runtime import Container, Limits, Runtime, Spec, new_name
 from edged.errors import DeviceError, ModelError, RequestError
 from edged.messages.link import Frame, Kind
 from edged.model.connection import Connection
@@ -45,6 +46,7 @@ class Worker:
         isa: of the NPU's emulator; None for the best of the machine.
         strict: refuse requests that TensorFlow Serving would refuse, such as those without a name.
         limits: what the process may use, where the runtime can hold it to that.
+        logs: keeps what it writes; None for the daemon's standard error.
     """
 
     runtime: Runtime
@@ -53,6 +55,7 @@ class Worker:
     isa: str | None = None
     strict: bool = False
     limits: Limits = field(default_factory=Limits)
+    logs: Logs | None = None
 
 
 @dataclass(frozen=True)
@@ -271,13 +274,14 @@ def _spec(worker: Worker, folder: Path, digest: str, socket_number: int) -> Spec
         arguments += ["--isa", worker.isa]
     return Spec(
         worker.module,
-        name=digest.partition(":")[2][:12] or "worker",
+        name=new_name(digest.partition(":")[2][:12]),
         arguments=arguments,
         socket=socket_number,
         model=folder,
         # onnxruntime may upload telemetry unless this is set before it is imported.
         environ={"ORT_DISABLE_TELEMETRY": "1"},
         limits=worker.limits,
+        logs=worker.logs,
     )
 
 

@@ -17,6 +17,7 @@ import os
 import signal as signals
 import sys
 
+from edged.containers.logs import Output
 from edged.containers.runc import cgroups
 from edged.containers.runc.bundle import SOCKET, Bundle, Host
 from edged.containers.runc.command import Runc
@@ -46,6 +47,7 @@ class RuncContainer:
         self._host = host
         self._pid = 0
         self._began = False
+        self._output: Output | None = None
         self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -59,19 +61,24 @@ class RuncContainer:
         Raises:
             DeviceError: with runc's reason.
         """
-        bundle, output = self._bundle, sys.stderr.fileno()
-        files = {1: output, 2: output}
-        if self._spec.socket is not None:
-            files[SOCKET] = self._spec.socket
+        bundle, spec = self._bundle, self._spec
         self._began = True
         try:
             await asyncio.to_thread(bundle.write)
+            self._output = spec.logs.open(spec.name) if spec.logs else None
+            written = self._output.descriptor if self._output else sys.stderr.fileno()
+            files = {1: written, 2: written}
+            if spec.socket is not None:
+                files[SOCKET] = spec.socket
             await self._runc.create(
                 bundle.name, bundle.folder, bundle.pid_file, bundle.log_file, files
             )
             self._adopt(int(bundle.pid_file.read_text()))
         except OSError as exc:
             raise DeviceError(f"cannot create container {bundle.name}: {exc}") from exc
+        finally:
+            if self._output is not None:
+                self._output.handed_over()
         await self._runc.start(bundle.name, bundle.log_file)
 
     def state(self) -> State:
@@ -106,6 +113,8 @@ class RuncContainer:
                     f"cannot end container {self._bundle.name}: process {self.pid} is still there "
                     f"{DELETE_LIMIT:g} s after SIGKILL"
                 ) from exc
+        if self._output is not None:
+            await self._output.finish()
         if self._bundle.folder.exists():
             await remove(self._runc, self._bundle, self._host)
 

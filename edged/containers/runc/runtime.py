@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import secrets
 from pathlib import Path
 
 from edged.containers.runc import command
@@ -25,7 +24,6 @@ from edged.containers.runtime import MIB, Limits, Spec
 from edged.errors import ConfigError, DeviceError
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-NAME_LIMIT = 32
 
 
 class RuncRuntime:
@@ -57,9 +55,7 @@ class RuncRuntime:
 
     def create(self, spec: Spec) -> RuncContainer:
         """Returns a container that does not run yet."""
-        plain = "".join(c for c in spec.name if c.isascii() and (c.isalnum() or c == "-"))
-        name = f"edged-{plain[:NAME_LIMIT]}-{secrets.token_hex(4)}"
-        bundle = Bundle(self._folder / name, spec, self._host)
+        bundle = Bundle(self._folder / spec.name, spec, self._host)
         return RuncContainer(self._runc, bundle, spec, self._host)
 
     async def reclaim(self) -> None:
