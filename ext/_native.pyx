@@ -41,6 +41,30 @@ def quantise(const uint16_t[::1] halves, int mantissa, int zero, str isa):
     return block, scale
 
 
+def peak(str isa, double seconds):
+    """Returns the most 8-bit multiplications and additions a second that the calling thread could do.
+
+    Args:
+        isa: name of the kernels.
+        seconds: how long to measure.
+
+    Returns:
+        0.0 where an instruction set has no dot product of its own (portable).
+
+    Raises:
+        ValueError: this CPU has no such kernels, or the time is not within 0 to 10 seconds.
+    """
+    cdef double rate
+    if not 0 < seconds <= 10:
+        raise ValueError("a peak is measured for more than 0 and at most 10 seconds")
+    _kernels(isa)
+    name = isa.encode()
+    cdef const char *named = name
+    with nogil:
+        rate = npu.bfp_peak(named, seconds)
+    return rate
+
+
 cdef const npu.bfp_kernels *_kernels(str isa) except NULL:
     cdef const npu.bfp_kernels *kernels
     name = None if isa is None else isa.encode()

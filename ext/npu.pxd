@@ -14,6 +14,9 @@ cdef extern from "bfp/kernels.h" nogil:
     const bfp_kernels *bfp_select(const char *name)
     const char *const *bfp_available()
 
+cdef extern from "bfp/peak.h" nogil:
+    double bfp_peak(const char *name, double seconds)
+
 cdef extern from "npu/pool.h" nogil:
     cdef struct pool:
         pass

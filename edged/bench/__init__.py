@@ -1,8 +1,10 @@
-"""Benchmarks: a model served by edged, beside onnxruntime in the same run, and under load.
+"""Benchmarks: a model served by edged, under load, and its engine beside others in the same run.
 
 - ``server``: a daemon of its own; ``baselines``: onnxruntime on the same graph;
 - ``rounds``: who runs when; ``measure``: the figures;
+- ``engines``: ours and others on one network (``subject``), each a process (``contender``);
+  ``contest``: turns; ``peak``: what the machine could do; ``comparison``: all of it; ``bars``;
 - ``serve``: one caller beside an ``echo``, then a ``load`` on a ``target``; ``figures``, ``plot``.
 
-Needs the extra ``edged[bench]`` (onnx).
+Needs the extra ``edged[bench]`` (onnx, OpenVINO).
 """

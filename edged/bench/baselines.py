@@ -25,22 +25,28 @@ if TYPE_CHECKING:
 Feed = Mapping[str, npt.NDArray[np.float32]]
 
 
-def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
+def cut(
+    model: ModelProto,
+    outputs: Sequence[str],
+    inputs: Mapping[str, Sequence[int]] | None = None,
+) -> ModelProto:
     """Returns the graph that computes these values and nothing else.
 
     Args:
         model: not changed.
         outputs: names of values in it.
+        inputs: shapes of the values that it begins with; None for its own inputs.
 
     Raises:
         ModelError: no node makes one of them.
     """
-    from onnx import helper
+    from onnx import TensorProto, helper
 
     graph = model.graph
+    given = dict(inputs or {})
     wanted, kept = set(outputs), []
     for node in reversed(graph.node):
-        if wanted.intersection(node.output):
+        if wanted.intersection(node.output) - given.keys():
             kept.append(node)
             wanted.update(node.input)
     made = {name for node in kept for name in node.output}
@@ -49,11 +55,19 @@ def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
         raise ModelError(f"cannot cut graph: no node makes {missing}")
     result = type(model)()
     result.CopyFrom(model)
-    for field, items in (
+    replaced: list[tuple[str, list[Any]]] = [
         ("node", kept[::-1]),
         ("initializer", [t for t in graph.initializer if t.name in wanted]),
         ("output", [helper.make_empty_tensor_value_info(name) for name in outputs]),
-    ):
+    ]
+    if inputs is not None:
+        infos = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+            for name, shape in given.items()
+        ]
+        # What was inferred for other shapes would contradict these.
+        replaced += [("input", infos), ("value_info", [])]
+    for field, items in replaced:
         result.graph.ClearField(field)
         getattr(result.graph, field).extend(items)
     return result

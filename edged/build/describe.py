@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edged import npu, oci
 from edged.build import quality, report
 from edged.errors import VerifyError
 from edged.manifest import Manifest, NpuStage, OnnxStage, Stage
+from edged.npu import timing
 from edged.npu.chains import AveragePool, Chain, Convolution, MaxPool, Norm, Scale
-from edged.npu.formats import NATIVE_DIMENSION
 
 _MANIFEST = "manifest.json"
 
@@ -50,8 +48,12 @@ class Description:
 
     def chains(self) -> list[dict[str, Any]]:
         """Returns one row for each chain of the program."""
-        rows = enumerate(self.program.chains)
-        return [{"chain": index, **chain_row(self.program, chain)} for index, chain in rows]
+        predicted = timing.predicted_us(self.program)
+        rows = enumerate(zip(self.program.chains, predicted, strict=True))
+        return [
+            {"chain": index, **chain_row(self.program, chain), "predicted_us": round(spent, 3)}
+            for index, (chain, spent) in rows
+        ]
 
     def stages(self) -> list[dict[str, Any]]:
         """Returns one row for each stage of the pipeline."""
@@ -99,6 +101,7 @@ class Description:
             "chains": chains,
             "tile_operations": sum(row["tile_operations"] for row in chains),
             "macs": sum(row["macs"] for row in chains),
+            "predicted_us": round(sum(timing.predicted_us(self.program)), 3),
             "golden": self.manifest.golden is not None,
             "labels": self.manifest.labels,
             "files": self.files,
@@ -172,32 +175,19 @@ def chain_row(program: npu.Program, chain: Chain) -> dict[str, Any]:
         "kernel": None,
         "stride": None,
         "activation": getattr(chain, "activation", "none"),
-        "tile_operations": 0,
-        "macs": 0,
+        "tile_operations": timing.tile_operations(program, chain),
+        "macs": timing.macs(program, chain),
         "constant_bytes": 0,
     }
     if isinstance(chain, Convolution | MaxPool | AveragePool):
         row |= {"kernel": list(chain.window.kernel), "stride": list(chain.window.stride)}
     if isinstance(chain, Convolution):
-        pixels = target.height * target.width
-        row["tile_operations"] = pixels * tiles(chain)
-        row["macs"] = pixels * int(np.prod(chain.weights.shape))
         row["constant_bytes"] = chain.weights.nbytes + chain.bias.nbytes
     elif isinstance(chain, Scale):
         row["constant_bytes"] = chain.scale.nbytes + chain.bias.nbytes
     elif isinstance(chain, Norm) and chain.scale is not None:
         row["constant_bytes"] = chain.scale.nbytes
     return row
-
-
-def tiles(chain: Convolution) -> int:
-    """Returns the 128 x 128 tiles of weights that one output pixel meets."""
-    outputs, height, width, inputs = chain.weights.shape
-    if chain.expander:
-        blocks = -(-height * width * inputs // NATIVE_DIMENSION)
-    else:
-        blocks = height * width * -(-inputs // NATIVE_DIMENSION)
-    return int(blocks * -(-outputs // NATIVE_DIMENSION))
 
 
 def _kind(chain: Chain) -> str:

@@ -1,6 +1,7 @@
 """``edged bench``: how fast a ResNet-50 is served here, beside onnxruntime in the same run.
 
-``edged bench serve`` puts load on a server; see ``edged.cli._bench_serve``.
+``edged bench serve`` puts load on a server; see ``edged.cli._bench_serve``. ``edged bench engine``
+compares engines without a server; see ``edged.cli._bench_engine``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edged.cli import _bench_serve
+from edged.cli import _bench_engine, _bench_serve
 from edged.cli._table import table
 from edged.errors import ConfigError
 
@@ -54,13 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-baselines", action="store_true", help="leave onnxruntime out")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
-    others = parser.add_subparsers(dest="what", metavar="serve", title="instead of that")
+    others = parser.add_subparsers(dest="what", metavar="serve|engine", title="instead")
     serve = others.add_parser("serve", help=_bench_serve.HELP, description=_bench_serve.HELP)
     _bench_serve.add_arguments(serve)
+    engine = others.add_parser("engine", help=_bench_engine.HELP, description=_bench_engine.HELP)
+    _bench_engine.add_arguments(engine)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and shows the figures, in milliseconds."""
+    if args.what == "engine":
+        return _bench_engine.run(args)
     return _bench_serve.run(args) if args.what == "serve" else _compare(args)
 
 
@@ -146,6 +151,7 @@ class _Bench:
         self.facts |= {
             "model": built.manifest.name,
             "digest": str(digest),
+            "predicted_ms": _predicted(built),
             "format": built.manifest.format,
             "isa": served.status["model"]["isa"],
             "edged": served.status["version"],
@@ -166,6 +172,15 @@ class _Bench:
         for title, data in ((FLOAT32, graph.SerializeToString()), (INT8, quantised)):
             session = baselines.session(data, self._threads)
             self.contenders[title] = session_run(session, feeds[0])
+
+
+def _predicted(built: Built) -> float:
+    """Returns the milliseconds that a board would take for the NPU's stage."""
+    from edged import npu
+    from edged.npu import timing
+
+    program = npu.Program.from_bytes(built.files[built.manifest.npu.program])
+    return round(sum(timing.predicted_us(program)) / 1e3, 4)
 
 
 def _positive(text: str) -> int:
@@ -199,6 +214,8 @@ def _show(facts: dict[str, Any], figures: dict[str, Any]) -> None:
     rest = [["overhead", figures["overhead"]], ["end to end", whole["p50"]]]
     print(table(["stage", "p50 ms"], [*stages, *rest]))
     print(f"end to end p99: {whole['p99']:.3f} ms")
+    if "predicted_ms" in facts:
+        print(f"npu, predicted on a board: {facts['predicted_ms']:.3f} ms")
     if INT8 in figures:
         rows = [
             ["npu stage", figures[NPU]["p50"], figures[NPU]["min"], 1.0],

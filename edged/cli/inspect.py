@@ -52,7 +52,8 @@ def _show(found: Description) -> None:
     print(
         f"{manifest.sku}, {manifest.format}, {size(manifest.memory)} of {size(limit)} NPU memory, "
         f"{len(document['chains'])} chains, {document['tile_operations']} tile operations, "
-        f"{document['macs'] / 1e9:.3f} GMAC"
+        f"{document['macs'] / 1e9:.3f} GMAC, predicted on a board: "
+        f"{document['predicted_us'] / 1e3:.3f} ms"
     )
     print("\n" + table(["", "name", "type", "shape", "aliases"], _signature(document["signature"])))
     rows = [
@@ -100,8 +101,9 @@ def _chains(rows: list[dict[str, Any]]) -> str:
             row["activation"],
             row["tile_operations"],
             row["constant_bytes"],
+            row["predicted_us"],
         ]
         for row in rows
     ]
     headers = ["chain", "kind", "input", "output", "kernel", "stride", "activation"]
-    return table([*headers, "tile ops", "constants (B)"], cells)
+    return table([*headers, "tile ops", "constants (B)", "predicted us"], cells)

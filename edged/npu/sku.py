@@ -30,6 +30,9 @@ class Sku:
         clock_hz: cycles per second.
         memory_bytes: room for weights and activations together.
         dram_bytes_per_second: bandwidth of the memory that holds the weights.
+        weight_bits: that one weight takes in that memory.
+        efficiency: share of the time in which the slower of arithmetic and memory works, from 0
+            to 1; ``edged.npu.timing`` says how it was fitted.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Sku:
     clock_hz: int
     memory_bytes: int
     dram_bytes_per_second: int
+    weight_bits: int
+    efficiency: float
 
 
 @cache
@@ -59,4 +64,6 @@ def sku_named(name: str) -> Sku:
         clock_hz=document["clock_hz"],
         memory_bytes=document["memory_bytes"],
         dram_bytes_per_second=document["dram_bytes_per_second"],
+        weight_bits=document["weight_bits"],
+        efficiency=document["efficiency"],
     )

@@ -42,7 +42,7 @@ def test_everybody_takes_turns_and_another_one_begins_each_round() -> None:
         lambda *progress: done.append(progress),
     )
     turn = rounds.WARM_UP + 2
-    assert "".join(order[::turn]) == "abcbcacababc"
+    assert "".join(order[::turn]) == "abcbcacabcba"
     assert found == {name: [[name] * 2] * 4 for name in "abc"}
     assert pauses == [rounds.PAUSE] * 12
     assert done[-1] == (4, 4)

@@ -1,0 +1,190 @@
+"""A comparison of engines on one network, from files to figures.
+
+``compare`` starts a process for every engine, lets them take turns, and says beside the times what
+they have to be judged by: the work, this machine's peak, what a board is predicted to take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edged.bench import contest
+from edged.bench.contender import Contender
+from edged.bench.contest import Plan
+from edged.bench.engines import EDGED, Spec
+from edged.bench.peak import Peak
+from edged.bench.subject import Subject
+from edged.npu import timing
+from edged.npu.chains import Convolution
+
+CHAIN_RUNS = 30
+"""Runs that the times of the chains are medians of."""
+
+LIKE = "onnxruntime-float32"
+"""The engine whose outputs the others' are held against, where it takes part."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was measured of one network.
+
+    Attributes:
+        figures: JSON values.
+        series: milliseconds of every run, by engine and round, for a plot.
+    """
+
+    figures: dict[str, Any]
+    series: Mapping[str, Sequence[Sequence[float]]]
+
+
+def compare(
+    subject: Subject,
+    specs: Sequence[Spec],
+    plan: Plan,
+    peak: Peak | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Compared:
+    """Measures engines on a network.
+
+    Args:
+        subject: the network's files.
+        specs: the engines; those of the same label are one.
+        plan: how much.
+        peak: of this machine with the threads of ours, if known.
+        progress: called with the rounds done and all.
+
+    Raises:
+        ConfigError, DeviceError, ModelError: an engine cannot run it here.
+    """
+    with contextlib.ExitStack() as stack:
+        contenders = {
+            spec.label: stack.enter_context(Contender(spec, subject.folder)) for spec in specs
+        }
+        found = contest.measure(contenders, plan, progress)
+        engines = contest.figures(found)
+        for label, contender in contenders.items():
+            engines[label] |= _facts(contender)
+        for label, cosine in _likeness(contenders).items():
+            engines[label]["likeness"] = cosine
+        figures: dict[str, Any] = {
+            **work(subject),
+            "engines": engines,
+            "ratios": contest.ratios(found, specs),
+        }
+        ours = next((each for each in contenders.values() if each.spec.name == EDGED), None)
+        if ours is not None:
+            figures |= _chains(subject, ours, engines[ours.spec.label]["p50_ms"], peak)
+        if plan.tail:
+            figures["tail"] = contest.tails(contenders, plan)
+    series = {
+        label: [[each / 1e3 for each in turn.times] for turn in turns]
+        for label, turns in found.items()
+    }
+    return Compared(figures, series)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the figures depend on of this machine, as far as it tells."""
+    model = "unknown"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "CPU part")):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "kind": platform.machine(),
+        "cpu": model,
+        "cpus": len(os.sched_getaffinity(0)),
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def work(subject: Subject) -> dict[str, Any]:
+    """Returns what a network is, and what its board would take for it."""
+    program = subject.program
+    return {
+        "network": subject.name,
+        "format": program.format,
+        "sku": program.sku,
+        "chains": len(program.chains),
+        "tile_operations": sum(timing.tile_operations(program, c) for c in program.chains),
+        "gmac": round(sum(timing.macs(program, c) for c in program.chains) / 1e9, 4),
+        "predicted_ms": round(sum(timing.predicted_us(program)) / 1e3, 4),
+        "notes": list(subject.notes),
+    }
+
+
+def _facts(contender: Contender) -> dict[str, Any]:
+    facts = {key: value for key, value in contender.facts.items() if key != "load_ms"}
+    return {
+        "load_ms": round(contender.facts["load_ms"], 1),
+        "resident_mib": round(contender.resident_bytes() / 2**20, 1),
+        "settings": facts,
+    }
+
+
+def _likeness(contenders: Mapping[str, Contender]) -> dict[str, float]:
+    """Returns how like the float32 answer each engine's is, where somebody computes that."""
+    if LIKE not in contenders:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="edged-bench-") as name:
+        paths = {label: Path(name, f"{number}.npz") for number, label in enumerate(contenders)}
+        for label, contender in contenders.items():
+            contender.outputs(paths[label])
+        return {
+            label: round(contest.likeness(path, paths[LIKE]), 5) for label, path in paths.items()
+        }
+
+
+def _chains(subject: Subject, ours: Contender, p50_ms: float, peak: Peak | None) -> dict[str, Any]:
+    """Returns the time of our chains, and their share of what this machine could do."""
+    program = subject.program
+    contest.settle()
+    taken = contest.undisturbed(lambda: ours.chain_times(CHAIN_RUNS, 5), contest.settle).times
+    predicted = timing.predicted_us(program)
+    rows = []
+    for index, chain in enumerate(program.chains):
+        spent, count = taken[index + 1], timing.macs(program, chain)
+        target = program.tensors[chain.target]
+        rows.append(
+            {
+                "chain": index,
+                "kind": type(chain).__name__,
+                "output": [target.height, target.width, target.channels],
+                "kernel": list(chain.window.kernel) if hasattr(chain, "window") else None,
+                "gmac": round(count / 1e9, 5),
+                "measured_us": round(spent, 2),
+                "peak_share": _share(count, spent, peak),
+                "predicted_us": round(predicted[index], 2),
+            }
+        )
+    convolving = [
+        (timing.macs(program, chain), spent)
+        for chain, spent in zip(program.chains, taken[1:-1], strict=True)
+        if isinstance(chain, Convolution)
+    ]
+    macs, spent = sum(each[0] for each in convolving), sum(each[1] for each in convolving)
+    return {
+        "entry_us": round(taken[0], 2),
+        "exit_us": round(taken[-1], 2),
+        "convolutions_us": round(spent, 2),
+        "chains_us": round(sum(taken), 2),
+        "peak_share": {
+            "convolutions": _share(macs, spent, peak),
+            "whole": _share(macs, p50_ms * 1e3, peak),
+        },
+        "layers": rows,
+    }
+
+
+def _share(macs: int, microseconds: float, peak: Peak | None) -> float | None:
+    if peak is None or not macs or not microseconds:
+        return None
+    return round(macs / (microseconds * 1e-6) / peak.together, 4)
