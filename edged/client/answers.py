@@ -125,7 +125,22 @@ def prediction(
         metadata: that came with it.
         total_us: microseconds the call took.
         attempts: how often it was tried.
+
+    Raises:
+        RequestError: INTERNAL, for an answer that makes no sense.
     """
+    try:
+        return _prediction(answer, metadata, total_us, attempts)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
+        raise RequestError("INTERNAL", f"cannot read the answer's metadata: {exc!r}") from exc
+
+
+def _prediction(
+    answer: messages.PredictResponse,
+    metadata: Mapping[str, str | bytes],
+    total_us: int,
+    attempts: int,
+) -> Prediction:
     said = {key: value for key, value in metadata.items() if isinstance(value, str)}
     spec = answer.model_spec
     return Prediction(

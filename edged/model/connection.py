@@ -13,20 +13,15 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from edged.errors import DeviceError, RequestError
-from edged.messages.link import (
-    HEADER,
-    Frame,
-    Kind,
-    ProtocolError,
-    encode,
-    parse_header,
-    parse_meta,
-)
+from edged.messages.inbox import Inbox
+from edged.messages.link import Ask, Frame, Kind, ProtocolError, encode
 from edged.rpc.front import NotBegunError
 
 ANSWERS = {
@@ -35,12 +30,13 @@ ANSWERS = {
     Kind.PROBE: Kind.PROBED,
     Kind.PREDICT: Kind.RESULT,
 }
-# Below this a copy that saves a system call is the cheaper way.
-JOIN_LIMIT = 128 * 1024
 MESSAGE_LIMIT = 1024  # characters of an error's text
 
+Outcome: TypeAlias = "Frame | RequestError | DeviceError"
+Done: TypeAlias = Callable[[Outcome], None]
 
-class Connection(asyncio.Protocol):
+
+class Connection(asyncio.BufferedProtocol):
     """Asks a worker questions over a stream socket.
 
     Args:
@@ -50,32 +46,52 @@ class Connection(asyncio.Protocol):
     def __init__(self, on_lost: Callable[[str], None]) -> None:
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self._asked: dict[int, tuple[Kind, asyncio.Future[Frame]]] = {}
+        self._end: socket.socket | None = None
+        self._asked: dict[int, tuple[Kind, Done]] = {}
         self._last_id = 0
-        self._received = bytearray()
+        self._inbox = Inbox()
         self.lost: str | None = None
         self.hello: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
 
     async def open(self, end: socket.socket) -> None:
         """Begins to speak over ``end``, which it owns from then on."""
+        self._end = end
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=end)
 
-    def ask(
-        self, kind: Kind, meta: dict[str, Any] | None = None, body: bytes = b""
-    ) -> asyncio.Future[Frame]:
-        """Sends a question and returns the future of its answer.
+    def ask(self, kind: Kind) -> asyncio.Future[Frame]:
+        """Sends a question of nothing but its kind and returns the future of its answer.
 
         The future fails with ``RequestError`` where the worker answers ERROR, and with
         ``DeviceError`` where the link is gone.
         """
         answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        if self.lost is not None:
-            answer.set_exception(DeviceError(self.lost))
-            return answer
-        self._last_id += 1
-        self._asked[self._last_id] = (ANSWERS[kind], answer)
-        self._send(Frame(kind, self._last_id, meta or {}, body))
+        self._ask(kind, functools.partial(_settle, answer), Ask(), b"")
         return answer
+
+    def predict(self, ask: Ask, body: bytes, done: Done) -> int:
+        """Sends a request; returns its id.
+
+        Args:
+            ask: what goes with it.
+            body: a PredictRequest.
+            done: called once with how it ended, as soon as that is known, never from within this
+                call: the RESULT, or one of the errors of ``ask``'s future.
+        """
+        return self._ask(Kind.PREDICT, done, ask, body)
+
+    def _ask(self, kind: Kind, done: Done, ask: Ask, body: bytes) -> int:
+        self._last_id += 1
+        if self.lost is not None:
+            asyncio.get_running_loop().call_soon(done, DeviceError(self.lost))
+            return self._last_id
+        self._asked[self._last_id] = (ANSWERS[kind], done)
+        self._send(Frame(kind, self._last_id, body=body, ask=ask))
+        return self._last_id
+
+    def cancel(self, question: int) -> None:
+        """Tells the worker not to begin what nobody waits for; the question ends all the same."""
+        if question in self._asked:
+            self._send(Frame(Kind.CANCEL, question))
 
     def stop(self) -> None:
         """Tells the worker to finish what it runs and leave."""
@@ -88,26 +104,37 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _send(self, frame: Frame) -> None:
-        assert self._transport is not None  # noqa: S101 - nobody asks before ``open``
+        transport, end = self._transport, self._end
+        assert transport is not None  # noqa: S101 - nobody asks before ``open``
+        assert end is not None  # noqa: S101
         head, body = encode(frame)
-        if len(body) < JOIN_LIMIT:
-            self._transport.write(head + body)
-        else:
-            self._transport.write(head)
-            self._transport.write(body)
+        sent = 0
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            # Past the transport, which would join the two to send them in one go.
+            with contextlib.suppress(OSError):  # the transport meets it too, and knows what to do
+                sent = end.sendmsg((head, body))
+        if sent < len(head):
+            transport.write(head[sent:])
+            sent = len(head)
+        if sent < len(head) + len(body):
+            transport.write(memoryview(body)[sent - len(head) :])
 
-    # -- asyncio.Protocol
+    # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the transport."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream socket has one
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        """Takes bytes off the socket and acts on the frames that are complete."""
-        self._received += data
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Says where the next bytes go."""
+        return self._inbox.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Acts on the frames that are complete."""
+        self._inbox.took(nbytes)
         try:
-            while (frame := self._next_frame()) is not None:
+            while (frame := self._inbox.next()) is not None:
                 self._act(frame)
         except ProtocolError as exc:
             self._fail(f"the worker broke the protocol: {exc}")
@@ -119,32 +146,13 @@ class Connection(asyncio.Protocol):
         why = f"the worker's link broke: {exc}" if exc and not unread else "the worker ended"
         self._fail(why, unread=unread)
 
-    def _next_frame(self) -> Frame | None:
-        received = self._received
-        if len(received) < HEADER.size:
-            return None
-        kind, frame_id, meta_length, body_length = parse_header(bytes(received[: HEADER.size]))
-        start = HEADER.size + meta_length
-        if len(received) < start + body_length:
-            return None
-        meta = parse_meta(bytes(received[HEADER.size : start]))
-        with memoryview(received) as view:
-            body = bytes(view[start : start + body_length])
-        del received[: start + body_length]
-        return Frame(kind, frame_id, meta, body)
-
     def _act(self, frame: Frame) -> None:
         if frame.id in self._asked:
-            expected, answer = self._asked.pop(frame.id)
-            if frame.kind not in (expected, Kind.ERROR):
-                self._asked[frame.id] = (expected, answer)
+            expected, done = self._asked[frame.id]
+            if frame.kind is not expected and frame.kind is not Kind.ERROR:
                 raise ProtocolError(f"cannot use {frame.kind.name}: expected {expected.name}")
-            if answer.done():
-                return  # nobody waits any more
-            if frame.kind is Kind.ERROR:
-                answer.set_exception(_error(frame.meta))
-            else:
-                answer.set_result(frame)
+            del self._asked[frame.id]
+            done(_error(frame.meta) if frame.kind is Kind.ERROR else frame)
         elif frame.kind is Kind.HELLO and not self.hello.done():
             self.hello.set_result(frame.meta)
         elif frame.kind is Kind.ERROR and not self.hello.done():
@@ -160,12 +168,20 @@ class Connection(asyncio.Protocol):
         if not self.hello.done():
             self.hello.set_exception(DeviceError(why))
             self.hello.exception()  # it is no fault that nobody may be waiting for it
+        asked, self._asked = self._asked, {}
         # The worker answers in order: while it owes an answer it has begun none of the later ones.
-        for place, (_, answer) in enumerate(self._asked.values()):
-            begun = place == 0 and not (unread and len(self._asked) == 1)
-            if not answer.done():
-                answer.set_exception(DeviceError(why) if begun else NotBegunError(why))
-        self._asked.clear()
+        for place, (_, done) in enumerate(asked.values()):
+            begun = place == 0 and not (unread and len(asked) == 1)
+            done(DeviceError(why) if begun else NotBegunError(why))
+
+
+def _settle(answer: asyncio.Future[Frame], outcome: Outcome) -> None:
+    if answer.done():
+        return  # nobody waits any more
+    if isinstance(outcome, Frame):
+        answer.set_result(outcome)
+    else:
+        answer.set_exception(outcome)
 
 
 def _error(meta: Mapping[str, Any]) -> RequestError:

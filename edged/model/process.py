@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import time
@@ -21,9 +22,9 @@ from typing import Any, TypeGuard
 from edged.containers.logs import Logs
 from edged.containers.runtime import Container, Limits, Runtime, Spec, new_name
 from edged.errors import DeviceError, ModelError, RequestError
-from edged.messages.link import Frame, Kind
-from edged.model.connection import Connection
-from edged.rpc.front import DEFAULTS, Class, Options, Reply
+from edged.messages.link import Ask, Frame, Kind
+from edged.model.connection import Connection, Outcome
+from edged.rpc.front import Options, Reply
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,6 @@ START_LIMIT = 20.0  # seconds to load and encode a model
 RUN_LIMIT = 60.0  # for one request, whatever its batch; beyond it the worker counts as hung
 STOP_LIMIT = 2.0
 TEXT_LIMIT = 256
-STAGES_LIMIT = 64
-CLASSES_LIMIT = 16
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,7 @@ class ModelProcess:
         self.facts = Facts()
         self.answered = 0
         self._under_way = 0  # requests
+        self._first_since = 0.0  # on the loop's clock
         self._overdue: asyncio.TimerHandle | None = None
         self._on_death: Callable[[ModelProcess, str], None] | None = None
         self._strict = strict
@@ -195,48 +195,53 @@ class ModelProcess:
     # -- requests
 
     def predict(
-        self, body: bytes, remaining_us: int | None, options: Options
-    ) -> asyncio.Future[Reply]:
+        self,
+        body: bytes,
+        deadline: float | None,
+        options: Options,
+        done: Callable[[Reply | Exception], None],
+    ) -> Callable[[], None]:
         """Runs one request; see ``edged.rpc.front.Backend``."""
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Reply] = loop.create_future()
-        meta: dict[str, Any] = {"remaining_us": remaining_us}
-        if remaining_us is not None:
-            meta["at_us"] = time.monotonic_ns() // 1000
-        if options is not DEFAULTS:
-            meta |= {
-                "top": options.top,
-                "tensor_content": options.tensor_content,
-                "original": options.original,
-            }
-        if self._strict:
-            meta["strict"] = True
-        asked = self._connection.ask(Kind.PREDICT, meta, body)
+        ask = Ask(
+            0 if deadline is None else max(1, int(deadline * 1e6)),
+            options.top,
+            options.tensor_content,
+            options.original,
+            self._strict,
+        )
         self._under_way += 1
         if self._under_way == 1:
             self._watch()
+        question = self._connection.predict(ask, body, functools.partial(self._answered, done))
+        return functools.partial(self._connection.cancel, question)
 
-        def answered(frame: asyncio.Future[Frame]) -> None:
-            self._under_way -= 1
-            self._watch()
-            error = frame.exception()
-            if error is not None:
-                reply.set_exception(error)
-                return
+    def _answered(self, done: Callable[[Reply | Exception], None], outcome: Outcome) -> None:
+        self._under_way -= 1
+        self._watch()
+        if isinstance(outcome, Frame):
             self.answered += 1
-            reply.set_result(_reply(frame.result()))
-
-        asked.add_done_callback(answered)
-        return reply
+            done(Reply(outcome.body, outcome.said.times, outcome.said.top))
+        else:
+            done(outcome)
 
     def _watch(self) -> None:
         """Gives the request that is first now its whole time, if there is one."""
-        if self._overdue is not None:
-            self._overdue.cancel()
         loop = asyncio.get_running_loop()
-        self._overdue = loop.call_later(RUN_LIMIT, self._hung) if self._under_way else None
+        self._first_since = loop.time()
+        if self._overdue is None and self._under_way:
+            # One timer, which looks when it is due: setting one costs more than all else here.
+            self._overdue = loop.call_later(RUN_LIMIT, self._look)
 
-    def _hung(self) -> None:
+    def _look(self) -> None:
+        """Ends a worker whose first request has had its time; else looks again when it has."""
+        self._overdue = None
+        if not self._under_way or self.lost is not None:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._first_since + RUN_LIMIT - loop.time()
+        if left > 0:
+            self._overdue = loop.call_later(left, self._look)
+            return
         logger.error(
             "worker ran one request for %g s: ending it", RUN_LIMIT, extra={"pid": self.pid}
         )
@@ -261,6 +266,8 @@ class ModelProcess:
         """Ends the worker now and returns when it is gone. May be called at any time, again too."""
         self._on_death = None
         self._connection.close()
+        if self._overdue is not None:
+            self._overdue.cancel()
         try:
             await self._container.delete()
         except DeviceError as exc:
@@ -293,29 +300,6 @@ def _facts(hello: Mapping[str, Any]) -> Facts:
     }
     memory = hello.get("memory_bytes", hello.get("memory"))
     return Facts(**texts, memory_bytes=memory if _is_count(memory) else 0)
-
-
-def _reply(frame: Frame) -> Reply:
-    times = frame.meta.get("times_us")
-    checked = {
-        str(stage)[:TEXT_LIMIT]: time
-        for stage, time in (times.items() if isinstance(times, dict) else ())
-        if _is_count(time)
-    }
-    top = frame.meta.get("top")
-    classes = [c for t in (top if isinstance(top, list) else [top]) if (c := _class(t)) is not None]
-    return Reply(
-        frame.body, dict(list(checked.items())[:STAGES_LIMIT]), tuple(classes[:CLASSES_LIMIT])
-    )
-
-
-def _class(value: object) -> Class | None:
-    if not isinstance(value, dict):
-        return None
-    index, label, score = value.get("index"), value.get("label"), value.get("score")
-    if not _is_count(index) or isinstance(score, bool) or not isinstance(score, int | float):
-        return None
-    return Class(index, label[:TEXT_LIMIT] if isinstance(label, str) else "", float(score))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -7,8 +7,8 @@ Invariants:
   answered INTERNAL, because it may be what killed it.
 - At most ``Limits.requests`` and ``Limits.bytes`` wait; the next one is refused at once.
 - Expired and cancelled requests never reach the backend. Of those it has at hand, it skips the
-  expired ones itself; a cancelled one is run in vain. A caller that goes away while its request is
-  with the backend does not free the NPU: the backend's answer does.
+  expired ones itself and is told of the cancelled ones. A caller that goes away while its request
+  is with the backend does not free the NPU: the backend's answer does.
 - Nothing here knows gRPC, parses a request, or sleeps.
 """
 
@@ -57,27 +57,19 @@ DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
-class Class:
-    """One class that the model sees: its index, its label (empty if it has none), its score."""
-
-    index: int
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
 class Reply:
     """What the backend made of a request.
 
     Attributes:
         body: the answer as it goes to the caller.
-        times_us: microseconds per stage.
-        top: the best classes; none if the model does not classify.
+        times: what the backend says of it, in a line of printable ASCII for the caller: JSON
+            object of microseconds per stage.
+        top: likewise: JSON array of the best classes; empty if the model does not classify.
     """
 
     body: bytes
-    times_us: dict[str, int]
-    top: tuple[Class, ...]
+    times: str
+    top: str
 
 
 @dataclass(frozen=True)
@@ -111,11 +103,25 @@ class Backend(Protocol):
     digest: str
 
     def predict(
-        self, body: bytes, remaining_us: int | None, options: Options
-    ) -> asyncio.Future[Reply]:
-        """Runs one request; the future fails with ``RequestError`` or ``DeviceError``.
+        self,
+        body: bytes,
+        deadline: float | None,
+        options: Options,
+        done: Callable[[Reply | Exception], None],
+    ) -> Callable[[], None]:
+        """Runs one request.
 
-        With ``NotBegunError`` the request stays first in line.
+        Args:
+            body: of the request.
+            deadline: of the caller on ``time.monotonic``, in seconds; None for no deadline.
+            options: of the caller.
+            done: called once when the request has ended, never from within this call: with the
+                reply, a ``RequestError`` or a ``DeviceError``. With ``NotBegunError`` the request
+                gets its place in the line back; ``CANCELLED`` says that it was skipped.
+
+        Returns:
+            What tells the backend that nobody waits for the reply any more; ``done`` is called
+            all the same.
         """
 
 
@@ -141,6 +147,7 @@ class _Waiting:
     arrived: float
     parked_before: float
     answer: asyncio.Future[Answer]
+    cancel: Callable[[], None] | None = None  # tells the backend, once it has the request
     queued_us: int = 0
     parked_us: int = 0
     digest: str = ""
@@ -184,7 +191,8 @@ class Front:
     @property
     def queued_bytes(self) -> int:
         """How many bytes wait with them."""
-        return self._queued_bytes + sum(len(each.body) for each in list(self._given)[1:])
+        at_hand = itertools.islice(self._given, 1, None)
+        return self._queued_bytes + sum(len(each.body) for each in at_hand)
 
     # -- what callers do
 
@@ -245,6 +253,8 @@ class Front:
             self._queue.remove(request)
             self._queued_bytes -= len(request.body)
             self._count_gone(request)
+        elif request.cancel is not None and request in self._given:
+            request.cancel()
 
     def _count_gone(self, request: _Waiting) -> None:
         # A caller whose time is up hangs up, and its clock is ahead of ours by the way to us.
@@ -312,13 +322,14 @@ class Front:
                 self._end(request, RequestError("DEADLINE_EXCEEDED", "it waited too long"))
                 continue
             request.digest = self._backend.digest
-            remaining = None if request.deadline is None else int((request.deadline - now) * 1e6)
             self._given.append(request)
             self._idle.clear()
             if len(self._given) == 1:  # before the backend is told: it may take this very core
                 self._reached(request)
-            running = self._backend.predict(request.body, remaining, request.options)
-            running.add_done_callback(functools.partial(self._finish, request))
+            done = functools.partial(self._finish, request)
+            request.cancel = self._backend.predict(
+                request.body, request.deadline, request.options, done
+            )
 
     def _reached(self, request: _Waiting) -> None:
         """Notes that the NPU is free for a request."""
@@ -331,35 +342,41 @@ class Front:
         self._queued_bytes -= len(request.body)
         return request
 
-    def _finish(self, request: _Waiting, done: asyncio.Future[Reply]) -> None:
+    def _finish(self, request: _Waiting, outcome: Reply | Exception) -> None:
         """Runs when the backend has ended its request, one way or the other."""
         self._given.remove(request)
         if self._given:
             self._reached(self._given[0])
         else:
             self._idle.set()
-        error = done.exception()
-        if isinstance(error, NotBegunError):
-            self._put_back(request)
-        elif error is None:
+        if isinstance(outcome, Reply):
             self.counts.answered += 1
-            answer = Answer(done.result(), request.digest, request.queued_us, request.parked_us)
             if not request.answer.done():
-                request.answer.set_result(answer)
+                request.answer.set_result(
+                    Answer(outcome, request.digest, request.queued_us, request.parked_us)
+                )
+        elif isinstance(outcome, NotBegunError):
+            self._put_back(request)
         else:
-            seen = _seen_by_caller(error)
-            if seen.code == "DEADLINE_EXCEEDED":  # while the backend had it at hand, or ran it
-                self.counts.expired += 1
-            else:
-                self.counts.failed += 1
-            self._end(request, seen)
+            self._fail(request, _seen_by_caller(outcome))
         self._next()
+
+    def _fail(self, request: _Waiting, seen: RequestError) -> None:
+        if seen.code == "DEADLINE_EXCEEDED":  # while the backend had it at hand, or ran it
+            self.counts.expired += 1
+        elif seen.code == "CANCELLED" and request.answer.done():
+            self._count_gone(request)
+        else:
+            self.counts.failed += 1
+        self._end(request, seen)
 
     def _put_back(self, request: _Waiting) -> None:
         """Gives a request its place in the line back; nobody else has been given one since."""
         if self._closed is not None:
             self._turn_away(request, self._closed)
-        elif not request.answer.done():
+        elif request.answer.done():
+            self._count_gone(request)
+        else:
             place = sum(each.number < request.number for each in self._queue)
             self._queue.insert(place, request)
             self._queued_bytes += len(request.body)
@@ -399,7 +416,7 @@ class Front:
         self._watch_first()
 
 
-def _seen_by_caller(error: BaseException) -> RequestError:
+def _seen_by_caller(error: Exception) -> RequestError:
     """Returns what a caller is told; the cause of an unexpected error is not for them."""
     if isinstance(error, RequestError):
         return error

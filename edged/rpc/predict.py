@@ -19,7 +19,6 @@ A caller's own metadata may have ``edged-top: K``, to see up to K classes instea
 from __future__ import annotations
 
 import itertools
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -88,14 +87,8 @@ def _metadata(answer: Answer) -> Sequence[tuple[str, str]]:
         ("edged-queued-us", str(answer.queued_us)),
         ("edged-parked-us", str(answer.parked_us)),
     ]
-    times = json.dumps(reply.times_us, separators=(",", ":"))
-    if len(times) <= FIELD_LIMIT:
-        fields.append(("edged-times-us", times))
-    classes = [{"index": c.index, "label": c.label, "score": c.score} for c in reply.top]
-    top = json.dumps(classes, separators=(",", ":"))
-    while len(top) > FIELD_LIMIT:
-        classes.pop()
-        top = json.dumps(classes, separators=(",", ":"))
-    if classes:
-        fields.append(("edged-top", top))
+    if len(reply.times) <= FIELD_LIMIT:
+        fields.append(("edged-times-us", reply.times))
+    if "{" in reply.top and len(reply.top) <= FIELD_LIMIT:
+        fields.append(("edged-top", reply.top))
     return fields

@@ -1,8 +1,10 @@
-"""The worker's end of the link to the daemon: whole frames over a blocking socket.
+"""The worker's end of the link to the daemon: whole frames over a socket.
 
 Invariants:
 - A frame that has begun is read or written to its end within ``FRAME_LIMIT``, or the link is over.
 - Between frames the worker sleeps until there is one, the daemon is gone, or a signal came.
+- No byte of a frame is read before the frame before it was returned: what is unread when the
+  process ends was not begun, and the daemon can tell.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from __future__ import annotations
 import select
 import signal
 import socket
+import time
 from types import FrameType
 
 from edged.messages import link
-from edged.messages.link import HEADER, Frame, ProtocolError
+from edged.messages.link import HEADER, Frame, Kind, ProtocolError
 
 FRAME_LIMIT = 30.0  # seconds
-JOIN_LIMIT = 128 * 1024  # below this a copy that saves a system call is the cheaper way
+ROOM = 256 * 1024  # bytes; frames up to this size are read into the same memory again and again
 
 
 class Channel:
@@ -27,7 +30,8 @@ class Channel:
     """
 
     def __init__(self, end: socket.socket) -> None:
-        end.settimeout(FRAME_LIMIT)
+        # Asked first and waited for after: mostly the bytes are there, or there is room for them.
+        end.setblocking(False)
         self._end = end
         self._ready = select.poll()
         self._ready.register(end, select.POLLIN)
@@ -37,6 +41,9 @@ class Channel:
         self._woken.setblocking(False)
         self._wake.setblocking(False)
         self._ready.register(self._woken, select.POLLIN)
+        self._header = bytearray(HEADER.size)
+        self._room = bytearray(ROOM)
+        self._waited = False  # for the last frame
         self.leaving = False
 
     def leave_on(self, number: signal.Signals) -> None:
@@ -53,43 +60,82 @@ class Channel:
         Raises:
             ProtocolError: what came is no frame, or came too slowly.
         """
-        if self.leaving:
-            return None
-        while self._end.fileno() not in {descriptor for descriptor, _ in self._ready.poll()}:
-            self._woken.recv(4096)
-            # The handler of the signal that woke it ran in between.
-            if self._is_leaving():
-                return None
         try:
-            return self._frame()
-        except TimeoutError as exc:
-            raise ProtocolError(f"cannot read frame: incomplete after {FRAME_LIMIT:g} s") from exc
+            return self._frame() if self._begins() else None
         except ConnectionError:
             return None
+
+    def _begins(self) -> bool:
+        """Reads the first bytes of a frame; returns whether there was one."""
+        self._waited = False
+        while not self._is_leaving():
+            try:
+                count = self._end.recv_into(self._header)
+            except BlockingIOError:
+                self._waited = True
+                self._sleep()
+                continue
+            return count > 0 and self._fill(memoryview(self._header)[count:])
+        return False
 
     def _is_leaving(self) -> bool:
         return self.leaving
 
-    def _frame(self) -> Frame | None:
-        header = self._exactly(HEADER.size)
-        if header is None:
-            return None
-        kind, frame_id, meta_length, body_length = link.parse_header(bytes(header))
-        meta, body = self._exactly(meta_length), self._exactly(body_length)
-        if meta is None or body is None:
-            return None
-        return Frame(kind, frame_id, link.parse_meta(bytes(meta)), bytes(body))
+    def _sleep(self) -> None:
+        """Returns when there may be something to read, or a signal came."""
+        if self._woken.fileno() in {descriptor for descriptor, _ in self._ready.poll()}:
+            self._woken.recv(4096)  # the signal's handler has run by now
 
-    def _exactly(self, length: int) -> bytearray | None:
-        """Returns so many bytes, or None where the other end is gone before that."""
-        data = bytearray(length)
-        view, done = memoryview(data), 0
-        while done < length:
-            count = self._end.recv_into(view[done:])
-            if not count:
+    def _frame(self) -> Frame | None:
+        kind, frame_id, meta_length, body_length = link.parse_header(self._header)
+        size = meta_length + body_length
+        room = self._room if size <= ROOM else bytearray(size)
+        with memoryview(room)[:size] as rest:
+            if not self._fill(rest):
                 return None
+            meta, body = bytes(rest[:meta_length]), bytes(rest[meta_length:])
+        return link.decode(kind, frame_id, meta, body)
+
+    def _fill(self, room: memoryview) -> bool:
+        """Reads until there is no room left; returns whether the daemon was there for so long."""
+        done, limit = 0, 0.0
+        while done < len(room):
+            try:
+                count = self._end.recv_into(room[done:])
+            except BlockingIOError:
+                limit = limit or time.monotonic() + FRAME_LIMIT
+                if not self._wait(select.POLLIN, limit):
+                    cause = f"incomplete after {FRAME_LIMIT:g} s"
+                    raise ProtocolError(f"cannot read frame: {cause}") from None
+                continue
+            if not count:
+                return False
             done += count
-        return data
+        return True
+
+    def _wait(self, event: int, limit: float) -> bool:
+        """Returns whether the socket is ready before ``limit``, on the monotonic clock."""
+        ready = select.poll()
+        ready.register(self._end, event)
+        return bool(ready.poll(max(0.0, limit - time.monotonic()) * 1e3))
+
+    def cancelled(self, frame: Frame) -> bool:
+        """Whether the daemon has already said, right behind a frame, that nobody waits for it."""
+        if self._waited:
+            return False  # it has only just come
+        found = False
+        while not found and self._cancel_is_next():
+            if (next_frame := self.receive()) is None:
+                return True  # nor does anybody else
+            found = next_frame.id == frame.id  # others are of questions that were answered
+        return found
+
+    def _cancel_is_next(self) -> bool:
+        try:
+            header = self._end.recv(HEADER.size, socket.MSG_PEEK)
+        except (BlockingIOError, ConnectionError):
+            return False
+        return len(header) == HEADER.size and link.parse_header(header)[0] is Kind.CANCEL
 
     def send(self, frame: Frame) -> bool:
         """Sends a frame; returns whether the daemon is still there.
@@ -99,16 +145,29 @@ class Channel:
         """
         head, body = link.encode(frame)
         try:
-            if len(body) < JOIN_LIMIT:
-                self._end.sendall(head + body)
-            else:
-                self._end.sendall(head)
-                self._end.sendall(body)
-        except TimeoutError as exc:
-            raise ProtocolError(f"cannot send frame: not taken in {FRAME_LIMIT:g} s") from exc
+            sent = self._send_now(head, body)
+            if sent < len(head) + len(body):
+                self._send_rest(memoryview(head + body)[sent:])
         except ConnectionError:
             return False
         return True
+
+    def _send_now(self, head: bytes, body: bytes) -> int:
+        try:
+            return self._end.sendmsg((head, body))
+        except BlockingIOError:
+            return 0
+
+    def _send_rest(self, rest: memoryview) -> None:
+        limit = time.monotonic() + FRAME_LIMIT
+        while rest:
+            if not self._wait(select.POLLOUT, limit):
+                cause = f"not taken in {FRAME_LIMIT:g} s"
+                raise ProtocolError(f"cannot send frame: {cause}")
+            try:
+                rest = rest[self._end.send(rest) :]
+            except BlockingIOError:
+                continue  # it was taken back
 
     def close(self) -> None:
         """Gives the link up."""

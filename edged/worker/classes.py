@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edged.messages.link import to_json
+
 TOP_LIMIT = 16
+# Clients take 8 KiB of trailing metadata by default, which the times of the stages share.
+TEXT_LIMIT = 3072  # bytes
 
 
 def best(
@@ -25,8 +29,8 @@ def best(
         count: how many at most.
 
     Returns:
-        Objects ``{"index": int, "label": str | None, "score": float}``; none for a model that does
-        not classify.
+        Objects ``{"index": int, "label": str, "score": float}``, the label empty where there is
+        none; no objects for a model that does not classify.
     """
     for array in outputs.values():
         if array.dtype != np.float32 or array.ndim != 2 or array.shape[1] < 2:
@@ -34,10 +38,26 @@ def best(
         scores = array[0]
         if not np.isfinite(scores).all():
             return []
-        order = np.argsort(-scores, kind="stable")[: min(count, TOP_LIMIT)]
         named = labels if len(labels) == scores.size else None
         return [
-            {"index": int(i), "label": named[i] if named else None, "score": float(scores[i])}
-            for i in order
+            {"index": i, "label": named[i] if named else "", "score": float(scores[i])}
+            for i in _order(scores, min(count, TOP_LIMIT))
         ]
     return []
+
+
+def text(best: Sequence[dict[str, Any]]) -> str:
+    """Returns classes as JSON in printable ASCII, as many as ``TEXT_LIMIT`` has room for."""
+    found = to_json(best)
+    while len(found) > TEXT_LIMIT:
+        best = best[:-1]
+        found = to_json(best)
+    return found.replace("\x7f", "\\u007f")  # JSON need not escape it, metadata cannot carry it
+
+
+def _order(scores: npt.NDArray[np.float32], count: int) -> list[int]:
+    """Returns the indices of the highest scores, highest first; of equal ones the first."""
+    if count == 1:  # as nearly everybody asks; no need to sort a thousand
+        return [int(scores.argmax())]
+    order: list[int] = np.argsort(-scores, kind="stable")[:count].tolist()
+    return order

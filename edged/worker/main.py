@@ -72,7 +72,10 @@ def _serve(channel: Channel, given: argparse.Namespace) -> int:
             question = channel.receive()
             if question is None or question.kind is Kind.STOP:
                 break
-            connected = channel.send(service.answer(question))
+            if question.kind is Kind.PREDICT and channel.cancelled(question):
+                connected = channel.send(error("CANCELLED", "its caller hung up", question.id))
+            elif question.kind is not Kind.CANCEL:  # of what has been answered by now
+                connected = channel.send(service.answer(question))
     finally:
         pipeline.close()
     return 0

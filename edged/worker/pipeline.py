@@ -3,7 +3,7 @@
 Invariants:
 - A batch of N is N runs: an item's answer never depends on the others'.
 - Only stages that the wanted outputs need are run.
-- Nothing is kept from one run to the next.
+- Nothing is kept from one run to the next but which stages which outputs need.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ Run: TypeAlias = Callable[[Values, Sequence[str]], Mapping[str, Array]]
 _Plan: TypeAlias = Sequence[tuple[Stage, Run, tuple[str, ...]]]
 
 RESULT_LIMIT = 64 * 1024 * 1024  # bytes of all results of a run, as no answer may be larger
+PLANS_LIMIT = 64
 FILE_LIMIT = 1024 * 1024  # bytes of the manifest, and of the labels
 
 
@@ -65,6 +66,7 @@ class Pipeline:
         self.labels = labels
         self.npu = npu
         self._steps = tuple(steps)
+        self._plans: dict[tuple[str, ...], _Plan] = {}
 
     @classmethod
     def open(
@@ -120,7 +122,7 @@ class Pipeline:
         """
         wanted = tuple(spec.name for spec in self.manifest.signature.outputs)
         wanted = wanted if outputs is None else tuple(outputs)
-        plan = self._plan(wanted)
+        plan = self._plans.get(wanted) or self._plan(wanted)
         batch = _Batch(self.manifest.signature.inputs, inputs)
         made: dict[str, list[Array]] = {name: [] for name in wanted}
         times: dict[str, int] = {stage.kind: 0 for stage, _, _ in plan}
@@ -144,7 +146,7 @@ class Pipeline:
         """Gives the device's threads and memory back."""
         self.npu.close()
 
-    def _plan(self, wanted: Sequence[str]) -> _Plan:
+    def _plan(self, wanted: tuple[str, ...]) -> _Plan:
         """Returns the stages that the wanted outputs need, each with what it must make."""
         needed = set(wanted)
         plan = []
@@ -159,7 +161,10 @@ class Pipeline:
             raise RequestError(
                 "INVALID_ARGUMENT", f"outputs {sorted(unknown)} are not made by the model's stages"
             )
-        return plan[::-1]
+        if len(self._plans) >= PLANS_LIMIT:  # callers choose outputs, in any order
+            self._plans.clear()
+        self._plans[wanted] = plan[::-1]
+        return self._plans[wanted]
 
     def _check_outputs(self, results: Mapping[str, Array]) -> None:
         for spec in self.manifest.signature.outputs:

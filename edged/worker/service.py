@@ -19,7 +19,7 @@ from typing import Any
 
 from edged.errors import DeviceError, ModelError, RequestError
 from edged.manifest import TensorSpec
-from edged.messages.link import BODY_LIMIT, Frame, Kind, ProtocolError
+from edged.messages.link import BODY_LIMIT, Frame, Kind, ProtocolError, Said, to_json
 from edged.worker import classes, golden, signature
 from edged.worker.pipeline import Pipeline, Result
 from edged.worker.tensors import Value
@@ -119,33 +119,30 @@ class Service:
     def _predict(self, question: Frame) -> Frame:
         start = time.perf_counter_ns()
         self._need_npu()
-        deadline = time.monotonic() + _remaining(question.meta)
+        ask = question.ask
+        deadline = ask.deadline_us / 1e6 if ask.deadline_us else math.inf
+        if time.monotonic() >= deadline:
+            raise RequestError("DEADLINE_EXCEEDED", "the deadline passed before the model ran")
         manifest = self._pipeline.manifest
-        asked = signature.parse(
-            question.body,
-            manifest,
-            strict=question.meta.get("strict") is True,
-            original=question.meta.get("original") is True,
-        )
+        asked = signature.parse(question.body, manifest, strict=ask.strict, original=ask.original)
         parsed = time.perf_counter_ns()
         names = tuple(dict.fromkeys(asked.outputs.values()))
         result = self._run(asked.inputs, names, deadline)
         ran = time.perf_counter_ns()
-        content = question.meta.get("tensor_content") is True
-        body = signature.answer(manifest, asked, result.outputs, content=content)
+        body = signature.answer(manifest, asked, result.outputs, content=ask.tensor_content)
         if len(body) > BODY_LIMIT:
             raise RequestError(
                 "RESOURCE_EXHAUSTED",
                 f"the answer has {len(body)} bytes, limit {BODY_LIMIT}: send fewer items at once, "
                 "or name the outputs you need in output_filter",
             )
-        top = classes.best(result.outputs, self._pipeline.labels, _count(question.meta))
+        top = classes.text(classes.best(result.outputs, self._pipeline.labels, ask.top))
         times = {
             "parse": (parsed - start) // 1000,
             **result.times_us,
             "serialise": (time.perf_counter_ns() - ran) // 1000,
         }
-        return Frame(Kind.RESULT, question.id, {"times_us": times, "top": top}, body)
+        return Frame(Kind.RESULT, question.id, body=body, said=Said(to_json(times), top))
 
     def _run(self, inputs: Mapping[str, Value], names: Sequence[str], deadline: float) -> Result:
         limit = time.monotonic() + RUN_LIMIT
@@ -171,28 +168,6 @@ def error(code: str, message: str, question: int = 0) -> Frame:
     if len(encoded) > MESSAGE_LIMIT:
         message = encoded[:MESSAGE_LIMIT].decode(errors="ignore") + "...TRUNCATED"
     return Frame(Kind.ERROR, question, {"code": code, "message": message})
-
-
-def _remaining(meta: dict[str, Any]) -> float:
-    """Returns the seconds until the caller's deadline."""
-    remaining = meta.get("remaining_us")
-    if remaining is None:
-        return math.inf
-    if isinstance(remaining, bool) or not isinstance(remaining, int):
-        raise ProtocolError(f"cannot read PREDICT: remaining_us is {remaining!r:.80}")
-    at = meta.get("at_us")
-    if isinstance(at, int) and not isinstance(at, bool):
-        remaining -= max(0, time.monotonic_ns() // 1000 - at)
-    if remaining <= 0:
-        raise RequestError("DEADLINE_EXCEEDED", "the deadline passed before the model ran")
-    return remaining / 1e6
-
-
-def _count(meta: dict[str, Any]) -> int:
-    count = meta.get("top", 1)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ProtocolError(f"cannot read PREDICT: top is {count!r:.80}")
-    return count
 
 
 def _summary(spec: TensorSpec) -> dict[str, Any]:

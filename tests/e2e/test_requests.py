@@ -159,18 +159,22 @@ def test_a_request_that_was_cancelled_while_it_waited_never_runs(
     with serving.channel() as channel:
         running = pool.submit(call, channel, gate.body)
         wait_until_queued(serving, 0, running=gate)
-        at_hand = pool.submit(call, channel, b"at hand")
-        wait_until_queued(serving, 1)
-        waiting = raw(channel).future(b"cancelled", timeout=60)
-        wait_until_queued(serving, 2)
-        waiting.cancel()
-        wait_until_queued(serving, 1)
+        # The worker has the first of them at hand already; both are taken back.
+        waiting = []
+        for number in range(2):
+            waiting.append(raw(channel).future(b"cancelled %d" % number, timeout=60))
+            wait_until_queued(serving, number + 1)
+        last = pool.submit(call, channel, b"last")
+        wait_until_queued(serving, 3)
+        for each in waiting:
+            each.cancel()
+        wait_until_queued(serving, 2)  # what is at hand waits until the worker has skipped it
         gate.open()
         running.result(30)
-        at_hand.result(30)
+        assert last.result(30) == b"fake:last"
         assert call(channel, b"next") == b"fake:next"
-    assert serving.ran() == [gate.body, b"at hand", b"next"]
-    assert serving.status().counters.cancelled == 1
+    assert serving.ran() == [gate.body, b"last", b"next"]
+    assert serving.status().counters.cancelled == 2
 
 
 def test_requests_that_expire_while_they_wait_never_run(

@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edged.messages.link import HEADER, Frame, Kind, encode, parse_header, parse_meta
+from edged.messages.link import HEADER, Frame, Kind, Said, decode, encode, parse_header
 
 
 class Worker:
@@ -64,6 +64,8 @@ class Worker:
     def _answer(self, question: Frame) -> None:
         if question.kind is Kind.PREDICT:
             return self._predict(question)
+        if question.kind is Kind.CANCEL:
+            return None
         name = question.kind.name.lower()
         what = self._behaviour.get(name)
         if what == "hang":
@@ -79,9 +81,20 @@ class Worker:
         meta = probed if question.kind is Kind.PROBE else {}
         return self._send(Frame(answers[question.kind], question.id, meta))
 
+    def _cancelled(self, question: Frame) -> bool:
+        """Whether the next frame says that nobody waits for this one."""
+        try:
+            header = self._end.recv(HEADER.size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return len(header) == HEADER.size and parse_header(header)[:2] == (Kind.CANCEL, question.id)
+
     def _predict(self, question: Frame) -> None:
-        remaining, at = question.meta.get("remaining_us"), question.meta.get("at_us", 0)
-        if remaining is not None and remaining < time.monotonic_ns() // 1000 - at:
+        if self._cancelled(question):
+            error = {"code": "CANCELLED", "message": "its caller hung up"}
+            return self._send(Frame(Kind.ERROR, question.id, error))
+        deadline = question.ask.deadline_us
+        if deadline and deadline < time.monotonic_ns() // 1000:
             error = {"code": "DEADLINE_EXCEEDED", "message": "too late"}
             return self._send(Frame(Kind.ERROR, question.id, error))
         note(question.body)
@@ -102,14 +115,15 @@ class Worker:
         elif command == "work":
             return self._work(question, int(rest.partition(" ")[0]))
         top = {"index": 1, "label": "dent", "score": 0.75}
-        meta = {"times_us": {"npu": 1234, "onnx": 5}, "top": [top] * question.meta.get("top", 1)}
-        return self._send(Frame(Kind.RESULT, question.id, meta, body))
+        said = Said('{"npu":1234,"onnx":5}', json.dumps([top] * question.ask.top))
+        return self._send(Frame(Kind.RESULT, question.id, body=body, said=said))
 
     def _work(self, question: Frame, microseconds: int) -> None:
         began = time.perf_counter_ns()
         time.sleep(microseconds / 1e6)
         took = (time.perf_counter_ns() - began) // 1000
-        self._send(Frame(Kind.RESULT, question.id, {"times_us": {"work": took}}, b"done"))
+        said = Said(json.dumps({"work": took}))
+        self._send(Frame(Kind.RESULT, question.id, body=b"done", said=said))
 
     def _send(self, frame: Frame) -> None:
         head, body = encode(frame)
@@ -120,8 +134,7 @@ class Worker:
         if not header:
             return None
         kind, frame_id, meta_length, body_length = parse_header(header)
-        meta = parse_meta(self._read(meta_length))
-        return Frame(kind, frame_id, meta, self._read(body_length))
+        return decode(kind, frame_id, self._read(meta_length), self._read(body_length))
 
     def _read(self, size: int) -> bytes:
         data = bytearray()

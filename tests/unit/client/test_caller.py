@@ -137,6 +137,26 @@ def test_what_edged_says_beside_its_answer_is_in_the_prediction(served: Any) -> 
     assert answer.total_us > 0
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("edged-top", "{"),
+        ("edged-top", "7"),
+        ("edged-top", '[{"index": 1}]'),
+        ("edged-top", '[{"index": "x", "label": "", "score": 1}]'),
+        ("edged-times-us", "[" * 5000),
+        ("edged-queued-us", "soon"),
+    ],
+)
+def test_metadata_that_makes_no_sense_is_an_answer_that_makes_none(
+    served: Any, key: str, value: str
+) -> None:
+    _, client = served(scores("p", said={key: value}))
+    with pytest.raises(RequestError, match="cannot read the answer's metadata") as caught:
+        client.predict({"x": b""})
+    assert caught.value.code == "INTERNAL"
+
+
 def test_another_server_says_nothing_and_is_fine(served: Any) -> None:
     _, client = served(lambda request, context: messages.PredictResponse())
     answer = client.predict({"x": b""})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,7 +10,19 @@ from typing import Any
 import pytest
 
 from edged.errors import DeviceError, RequestError
-from edged.messages.link import BODY_LIMIT, HEADER, MAGIC, Frame, Kind, encode, parse_header
+from edged.messages.link import (
+    BODY_LIMIT,
+    HEADER,
+    MAGIC,
+    NOTHING_ASKED,
+    Ask,
+    Frame,
+    Kind,
+    Said,
+    decode,
+    encode,
+    parse_header,
+)
 from edged.model.connection import Connection
 from edged.rpc.front import NotBegunError
 
@@ -29,7 +40,7 @@ class Worker:
 
     def _receive(self) -> Frame:
         kind, frame_id, meta, body = parse_header(self._read(HEADER.size))
-        return Frame(kind, frame_id, json.loads(self._read(meta)), self._read(body))
+        return decode(kind, frame_id, self._read(meta), self._read(body))
 
     def _read(self, size: int) -> bytes:
         data = b""
@@ -59,6 +70,20 @@ class Link:
         self.connection = Connection(self.lost.append)
 
 
+def request(link: Link, body: bytes, ask: Ask = NOTHING_ASKED) -> asyncio.Future[Frame]:
+    """Sends a PREDICT; returns the future of how it ends."""
+    ended: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Frame | Exception) -> None:
+        if isinstance(outcome, Frame):
+            ended.set_result(outcome)
+        else:
+            ended.set_exception(outcome)
+
+    link.connection.predict(ask, body, done)
+    return ended
+
+
 def linked(test: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         link = Link()
@@ -77,17 +102,18 @@ def linked(test: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
 def test_a_question_is_answered_by_its_id(size: int) -> None:
     async def test(link: Link) -> None:
-        first = link.connection.ask(Kind.PREDICT, {"remaining_us": 5}, b"a" * size)
+        first = request(link, b"a" * size, Ask(5, top=2))
         second = link.connection.ask(Kind.PROBE)
         questions = [await link.worker.receive(), await link.worker.receive()]
         assert questions[0].body == b"a" * size
-        assert questions[0].meta == {"remaining_us": 5}
+        assert questions[0].ask == Ask(5, top=2)
         link.worker.send(Frame(Kind.PROBED, questions[1].id, {"ok": True}))
         loop = asyncio.get_running_loop()
-        answer = Frame(Kind.RESULT, questions[0].id, {"times_us": {}}, b"b" * size)
+        answer = Frame(Kind.RESULT, questions[0].id, body=b"b" * size, said=Said('{"npu":1}'))
         await loop.run_in_executor(None, link.worker.send, answer)
         assert (await second).meta == {"ok": True}
-        assert (await first).body == b"b" * size
+        answered = await first
+        assert (answered.body, answered.said) == (b"b" * size, Said('{"npu":1}', "[]"))
 
     linked(test)
 
@@ -96,7 +122,7 @@ def test_a_frame_may_come_byte_by_byte() -> None:
     async def test(link: Link) -> None:
         answer = link.connection.ask(Kind.PREDICT)
         question = await link.worker.receive()
-        head, body = encode(Frame(Kind.RESULT, question.id, {"a": 1}, b"body"))
+        head, body = encode(Frame(Kind.RESULT, question.id, body=b"body"))
         for byte in head + body:
             link.worker.end.sendall(bytes([byte]))
             await asyncio.sleep(0)
@@ -154,7 +180,7 @@ def test_a_worker_that_ends_with_a_question_ends_it() -> None:
 @pytest.mark.parametrize("read", [0, 10, HEADER.size, 100_000])
 def test_a_question_that_was_not_read_to_its_end_was_not_begun(read: int) -> None:
     async def test(link: Link) -> None:
-        answer = link.connection.ask(Kind.PREDICT, {}, bytes(1_000_000))
+        answer = request(link, bytes(1_000_000))
         await link.worker.read(read)
         link.worker.end.close()
         with pytest.raises(NotBegunError):
@@ -166,7 +192,7 @@ def test_a_question_that_was_not_read_to_its_end_was_not_begun(read: int) -> Non
 def test_a_question_to_a_worker_that_has_just_gone_was_not_begun() -> None:
     async def test(link: Link) -> None:
         link.worker.end.close()
-        answer = link.connection.ask(Kind.PREDICT, {}, b"x")
+        answer = request(link, b"x")
         with pytest.raises(NotBegunError):
             await answer
 
@@ -180,13 +206,27 @@ def test_a_question_to_a_worker_that_has_just_gone_was_not_begun() -> None:
         HEADER.pack(MAGIC, 99, 0, 0, 1),
         HEADER.pack(MAGIC, Kind.RESULT, 1 << 20, 0, 1),
         HEADER.pack(MAGIC, Kind.RESULT, 0, BODY_LIMIT + 1, 1),
-        HEADER.pack(MAGIC, Kind.RESULT, 3, 0, 1) + b"{{{",
-        HEADER.pack(MAGIC, Kind.RESULT, 2, 0, 1) + b"[]",
+        HEADER.pack(MAGIC, Kind.ERROR, 3, 0, 1) + b"{{{",
+        HEADER.pack(MAGIC, Kind.ERROR, 2, 0, 1) + b"[]",
+        HEADER.pack(MAGIC, Kind.RESULT, 4, 0, 1) + b"{\r\n}",
+        HEADER.pack(MAGIC, Kind.RESULT, 4, 0, 1) + b"{}\n\xfc",
         HEADER.pack(MAGIC, Kind.PROBED, 0, 0, 1),
         HEADER.pack(MAGIC, Kind.RESULT, 0, 0, 2),
         HEADER.pack(MAGIC, Kind.PREDICT, 0, 0, 0),
     ],
-    ids=["magic", "kind", "meta", "body", "json", "object", "answer", "id", "direction"],
+    ids=[
+        "magic",
+        "kind",
+        "meta",
+        "body",
+        "json",
+        "object",
+        "line",
+        "ascii",
+        "answer",
+        "id",
+        "direction",
+    ],
 )
 def test_what_is_no_answer_ends_the_link(garbage: bytes) -> None:
     async def test(link: Link) -> None:
@@ -228,5 +268,41 @@ def test_the_loss_is_told_before_the_questions_fail() -> None:
         with pytest.raises(DeviceError):
             await answer
         assert order == ["lost", "failed"]
+
+    linked(test)
+
+
+def test_the_worker_is_told_what_nobody_waits_for_as_long_as_it_owes_an_answer() -> None:
+    async def test(link: Link) -> None:
+        ended: list[Frame | Exception] = []
+        number = link.connection.predict(NOTHING_ASKED, b"x", ended.append)
+        link.connection.cancel(number)
+        assert (await link.worker.receive()).id == number
+        told = await link.worker.receive()
+        assert (told.kind, told.id) == (Kind.CANCEL, number)
+        link.worker.send(Frame(Kind.ERROR, number, {"code": "CANCELLED", "message": "skipped"}))
+        answer = link.connection.ask(Kind.PROBE)
+        link.connection.cancel(number)  # it may still be on its way
+        question = await link.worker.receive()
+        assert question.kind is Kind.PROBE
+        link.worker.send(Frame(Kind.PROBED, question.id, {}))
+        await answer
+        link.connection.cancel(number)
+        assert [getattr(each, "code", None) for each in ended] == ["CANCELLED"]
+        assert link.lost == []
+
+    linked(test)
+
+
+def test_a_question_to_a_worker_that_is_known_to_be_gone_ends_later_not_within_the_call() -> None:
+    async def test(link: Link) -> None:
+        link.worker.end.close()
+        with pytest.raises(DeviceError):
+            await link.connection.ask(Kind.PROBE)
+        ended: list[Frame | Exception] = []
+        link.connection.predict(NOTHING_ASKED, b"x", ended.append)
+        assert ended == []
+        await asyncio.sleep(0)
+        assert [type(each) for each in ended] == [DeviceError]
 
     linked(test)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import functools
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from edged.errors import DeviceError, RequestError
 from edged.rpc.front import Answer, Front, Limits, NotBegunError, Options, Reply
 
+Done = Callable[[Reply | Exception], None]
+NOTHING = Reply(b"", "{}", "[]")
+
 
 class Backend:
     """Runs requests when the test says so."""
@@ -20,25 +24,24 @@ class Backend:
     def __init__(self, digest: str = "sha256:1") -> None:
         self.digest = digest
         self.given: list[bytes] = []
-        self.remaining: list[int | None] = []
-        self.running: asyncio.Future[Reply] | None = None
+        self.deadlines: list[float | None] = []
+        self.running: Done | None = None
+        self.cancelled: list[bytes] = []
 
     def predict(
-        self, body: bytes, remaining_us: int | None, options: Options
-    ) -> asyncio.Future[Reply]:
-        assert self.running is None or self.running.done(), "two requests on the NPU"
+        self, body: bytes, deadline: float | None, options: Options, done: Done
+    ) -> Callable[[], None]:
+        assert self.running is None, "two requests on the NPU"
         self.given.append(body)
-        self.remaining.append(remaining_us)
-        self.running = asyncio.get_running_loop().create_future()
-        return self.running
+        self.deadlines.append(deadline)
+        self.running = done
+        return functools.partial(self.cancelled.append, body)
 
     async def finish(self, error: Exception | None = None) -> None:
         """Ends the running request and lets everybody notice."""
         assert self.running is not None
-        if error is None:
-            self.running.set_result(Reply(b"answer to " + self.given[-1], {"npu": 1}, ()))
-        else:
-            self.running.set_exception(error)
+        done, self.running = self.running, None
+        done(error or Reply(b"answer to " + self.given[-1], '{"npu":1}', "[]"))
         await settle()
 
 
@@ -167,7 +170,7 @@ def test_a_request_that_expired_in_the_queue_is_not_run() -> None:
         await backend.finish()
         assert refusal(late).code == "DEADLINE_EXCEEDED"
         assert backend.given == [b"a", b"c"]
-        assert backend.remaining == [None, 8_000_000]
+        assert backend.deadlines == [None, 1010.0]
         await backend.finish()
         await asyncio.gather(first, last)
         assert front.counts.expired == 1
@@ -338,23 +341,24 @@ class AheadBackend:
 
     def __init__(self) -> None:
         self.given: list[bytes] = []
-        self.under_way: list[asyncio.Future[Reply]] = []
+        self.under_way: list[Done] = []
+        self.cancelled: list[bytes] = []
 
     def predict(
-        self, body: bytes, remaining_us: int | None, options: Options
-    ) -> asyncio.Future[Reply]:
+        self, body: bytes, deadline: float | None, options: Options, done: Done
+    ) -> Callable[[], None]:
         self.given.append(body)
-        self.under_way.append(asyncio.get_running_loop().create_future())
-        return self.under_way[-1]
+        self.under_way.append(done)
+        return functools.partial(self.cancelled.append, body)
 
-    async def finish(self) -> None:
-        self.under_way.pop(0).set_result(Reply(b"", {}, ()))
+    async def finish(self, outcome: Reply | Exception = NOTHING) -> None:
+        self.under_way.pop(0)(outcome)
         await settle()
 
     async def die(self) -> None:
         """The first had begun, those behind it had not."""
-        for place, each in enumerate(self.under_way):
-            each.set_exception(NotBegunError("it ended") if place else DeviceError("it ended"))
+        for place, done in enumerate(self.under_way):
+            done(NotBegunError("it ended") if place else DeviceError("it ended"))
         await settle()
 
 
@@ -423,11 +427,53 @@ def test_what_expires_at_hand_is_counted_as_expired() -> None:
         asked = [ask(front, b"a"), ask(front, b"b")]
         await settle()
         await backend.finish()
-        backend.under_way[0].set_exception(RequestError("DEADLINE_EXCEEDED", "too late"))
-        await settle()
+        await backend.finish(RequestError("DEADLINE_EXCEEDED", "too late"))
         assert refusal(asked[1]).code == "DEADLINE_EXCEEDED"
         assert (front.counts.expired, front.counts.failed) == (1, 0)
         await asked[0]
+
+    run(test())
+
+
+@pytest.mark.parametrize(("after", "expired"), [(0.5, 0), (1.5, 1)])
+def test_the_backend_skips_what_it_has_at_hand_and_nobody_waits_for(
+    after: float, expired: int
+) -> None:
+    async def test() -> None:
+        clock = Clock()
+        front, backend = Front(Limits(ahead=1), clock=clock), AheadBackend()
+        front.open(backend)
+        first, gone, last = ask(front, b"a"), ask(front, b"b", deadline=1001.0), ask(front, b"c")
+        await settle()
+        clock.now += after
+        gone.cancel()
+        await settle()
+        assert backend.cancelled == [b"b"]
+        await backend.finish()
+        await backend.finish(RequestError("CANCELLED", "skipped"))
+        await backend.finish()
+        await asyncio.gather(first, last)
+        counts = front.counts
+        assert (counts.answered, counts.failed) == (2, 0)
+        assert (counts.cancelled, counts.expired) == (1 - expired, expired)
+
+    run(test())
+
+
+def test_what_was_at_hand_and_nobody_waits_for_is_not_given_to_the_next_backend() -> None:
+    async def test() -> None:
+        front, old, new = Front(Limits(ahead=1)), AheadBackend(), AheadBackend()
+        front.open(old)
+        first, gone = ask(front, b"a"), ask(front, b"b")
+        await settle()
+        gone.cancel()
+        await settle()
+        front.park(missing="loading")
+        await old.die()
+        front.open(new)
+        await settle()
+        assert (new.given, front.counts.cancelled, front.queued) == ([], 1, 0)
+        assert refusal(first).code == "INTERNAL"
 
     run(test())
 
@@ -550,7 +596,7 @@ def test_whatever_happens_every_request_ends_once_and_nothing_is_lost(actions: l
         front, backend = Front(Limits(requests=5)), Backend()
         tasks: list[asyncio.Task[Answer]] = []
         for action in [*actions, "open"]:
-            running = backend.running is not None and not backend.running.done()
+            running = backend.running is not None
             if action == "ask":
                 tasks.append(ask(front, b"%d" % len(tasks)))
             elif action == "cancel" and tasks:
@@ -571,14 +617,13 @@ def test_whatever_happens_every_request_ends_once_and_nothing_is_lost(actions: l
                 front.close(RequestError("NOT_FOUND", "no model"))
             await settle()
             assert front.queued <= 5
-        while backend.running is not None and not backend.running.done():
+        while backend.running is not None:
             await backend.finish()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (front.queued, front.queued_bytes) == (0, 0)
         counts = front.counts
         ended = counts.answered + counts.failed + counts.refused + counts.cancelled + counts.expired
-        # Nobody is counted for a request that a caller left alone while it ran unread.
-        assert ended <= len(tasks)
+        assert ended == len(tasks)
         done = [t for t in tasks if not t.cancelled() and t.exception() is None]
         assert len(done) <= counts.answered
 

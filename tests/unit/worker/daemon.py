@@ -11,10 +11,9 @@ import sys
 import termios
 import time
 from pathlib import Path
-from typing import Any
 
 from edged.messages import DataType, PredictRequest, link
-from edged.messages.link import HEADER, Frame, Kind
+from edged.messages.link import HEADER, NOTHING_ASKED, Ask, Frame, Kind
 
 PATIENCE = 60.0  # seconds
 
@@ -40,21 +39,26 @@ class Worker:
         theirs.close()
         self._last = 0
 
-    def send(self, kind: Kind, meta: dict[str, Any] | None = None, body: bytes = b"") -> None:
-        """Sends a question."""
+    def send(self, kind: Kind, body: bytes = b"", ask: Ask = NOTHING_ASKED) -> int:
+        """Sends a question; returns its id."""
         self._last += 1
-        self.end.sendall(b"".join(link.encode(Frame(kind, self._last, meta or {}, body))))
+        self.end.sendall(b"".join(link.encode(Frame(kind, self._last, body=body, ask=ask))))
+        return self._last
 
-    def receive(self) -> Frame:
-        """Returns the next frame, and checks that it answers the last question."""
+    def cancel(self, question: int) -> None:
+        """Says that nobody waits for the answer to this question."""
+        self.end.sendall(b"".join(link.encode(Frame(Kind.CANCEL, question))))
+
+    def receive(self, question: int | None = None) -> Frame:
+        """Returns the next frame, and checks that it answers that question, or else the last."""
         kind, frame_id, meta, body = link.parse_header(self._exactly(HEADER.size))
-        frame = Frame(kind, frame_id, link.parse_meta(self._exactly(meta)), self._exactly(body))
-        assert frame.id == self._last
+        frame = link.decode(kind, frame_id, self._exactly(meta), self._exactly(body))
+        assert frame.id == (self._last if question is None else question)
         return frame
 
-    def ask(self, kind: Kind, meta: dict[str, Any] | None = None, body: bytes = b"") -> Frame:
+    def ask(self, kind: Kind, body: bytes = b"", ask: Ask = NOTHING_ASKED) -> Frame:
         """Sends a question and returns its answer."""
-        self.send(kind, meta, body)
+        self.send(kind, body, ask)
         return self.receive()
 
     def _exactly(self, length: int) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
-from edged.worker.classes import TOP_LIMIT, best
+from edged.worker.classes import TEXT_LIMIT, TOP_LIMIT, best, text
 
 SCORES = np.array([[0.1, 0.6, 0.3], [1, 0, 0]], np.float32)
 LABELS = ("ok", "scratch", "dent")
@@ -18,7 +20,7 @@ def test_the_best_classes_of_the_first_item_come_first() -> None:
 
 def test_labels_of_another_number_of_classes_are_not_shown() -> None:
     assert best({"scores": SCORES}, ("ok",), 1) == [
-        {"index": 1, "label": None, "score": float(np.float32(0.6))}
+        {"index": 1, "label": "", "score": float(np.float32(0.6))}
     ]
 
 
@@ -35,3 +37,19 @@ def test_only_scores_are_taken_for_scores() -> None:
     assert best({"one": np.zeros((1, 1), np.float32)}, LABELS, 1) == []
     assert best({"broken": np.array([[np.nan, 1]], np.float32)}, LABELS, 1) == []
     assert best({"index": np.zeros((1, 3), np.int64), "scores": SCORES}, LABELS, 1)[0]["index"] == 1
+
+
+def test_classes_become_one_line_that_metadata_can_carry() -> None:
+    labels = ("gr\u00fcn\n", "\x7f\u4e2d", '"')
+    found = best({"scores": SCORES}, labels, 3)
+    line = text(found)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line) == found
+
+
+def test_only_as_many_classes_are_said_as_there_is_room_for() -> None:
+    labels = tuple(f"{n}" * 300 for n in range(10, 26))
+    line = text(best({"scores": np.ones((1, 16), np.float32)}, labels, 16))
+    assert 2000 < len(line) <= TEXT_LIMIT
+    assert [each["index"] for each in json.loads(line)] == list(range(4))

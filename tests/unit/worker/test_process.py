@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,17 @@ import pytest
 from PIL import Image
 
 from edged.messages import PredictResponse
-from edged.messages.link import HEADER, MAGIC, Kind
+from edged.messages.link import HEADER, MAGIC, Ask, Kind
 from edged.worker.pipeline import Pipeline
 from tests.unit.worker.daemon import Worker, predict
 from tests.unit.worker.pictures import encoded, noise, with_cut_exif
 
 PICTURE = encoded(noise(40, 30))
+
+
+def in_us(microseconds: int) -> int:
+    """A deadline so many microseconds from now."""
+    return time.monotonic_ns() // 1000 + microseconds
 
 
 @pytest.fixture
@@ -50,17 +56,16 @@ def test_hello_says_what_was_loaded(built_model: Path) -> None:
 
 def test_a_request_is_answered_as_the_pipeline_answers(worker: Worker, pipeline: Pipeline) -> None:
     assert worker.ask(Kind.ACTIVATE).kind is Kind.ACTIVE
-    answer = worker.ask(
-        Kind.PREDICT, {"remaining_us": 60_000_000, "top": 2}, predict(PICTURE, PICTURE)
-    )
+    answer = worker.ask(Kind.PREDICT, predict(PICTURE, PICTURE), Ask(in_us(60_000_000), top=2))
     assert answer.kind is Kind.RESULT
     expected = pipeline.run({"images": [PICTURE, PICTURE]}).outputs["probabilities"]
     response = PredictResponse.FromString(answer.body)
     values = np.array(response.outputs["probabilities"].float_val).reshape(2, 5)
     np.testing.assert_allclose(values, expected, atol=1e-6)
-    assert list(answer.meta["times_us"]) == ["parse", "image", "npu", "onnx", "serialise"]
-    assert all(isinstance(spent, int) for spent in answer.meta["times_us"].values())
-    best = answer.meta["top"]
+    times = json.loads(answer.said.times)
+    assert list(times) == ["parse", "image", "npu", "onnx", "serialise"]
+    assert all(isinstance(spent, int) for spent in times.values())
+    best = json.loads(answer.said.top)
     assert len(best) == 2
     assert best[0]["index"] == int(expected[0].argmax())
     assert best[0]["label"] == pipeline.labels[best[0]["index"]]
@@ -69,12 +74,12 @@ def test_a_request_is_answered_as_the_pipeline_answers(worker: Worker, pipeline:
 
 def test_the_npu_is_used_only_between_activate_and_leave(worker: Worker) -> None:
     for kind in (Kind.PREDICT, Kind.PROBE):
-        answer = worker.ask(kind, {}, predict(PICTURE) if kind is Kind.PREDICT else b"")
+        answer = worker.ask(kind, predict(PICTURE) if kind is Kind.PREDICT else b"")
         assert (answer.kind, answer.meta["code"]) == (Kind.ERROR, "FAILED_PRECONDITION")
     assert worker.ask(Kind.ACTIVATE).kind is Kind.ACTIVE
-    assert worker.ask(Kind.PREDICT, {}, predict(PICTURE)).kind is Kind.RESULT
+    assert worker.ask(Kind.PREDICT, predict(PICTURE)).kind is Kind.RESULT
     assert worker.ask(Kind.LEAVE).kind is Kind.LEFT
-    assert worker.ask(Kind.PREDICT, {}, predict(PICTURE)).meta["code"] == "FAILED_PRECONDITION"
+    assert worker.ask(Kind.PREDICT, predict(PICTURE)).meta["code"] == "FAILED_PRECONDITION"
 
 
 def test_the_golden_test_passes_and_fails(worker: Worker, model: Path) -> None:
@@ -88,7 +93,7 @@ def test_the_golden_test_passes_and_fails(worker: Worker, model: Path) -> None:
     assert probed.kind is Kind.PROBED
     assert probed.meta["ok"] is False
     assert "outputs.npz" in probed.meta["reason"]
-    assert broken.ask(Kind.PREDICT, {}, predict(PICTURE)).kind is Kind.RESULT
+    assert broken.ask(Kind.PREDICT, predict(PICTURE)).kind is Kind.RESULT
     broken.close()
 
 
@@ -103,34 +108,50 @@ def test_a_fault_of_a_request_is_answered_and_the_next_one_served(worker: Worker
         b"": "input size does not match signature: 0!=1",
     }
     for body, says in faults.items():
-        answer = worker.ask(Kind.PREDICT, {}, body)
+        answer = worker.ask(Kind.PREDICT, body)
         assert (answer.kind, answer.meta["code"]) == (Kind.ERROR, "INVALID_ARGUMENT")
         assert says in answer.meta["message"]
         assert len(answer.meta["message"]) < 1100
-    assert worker.ask(Kind.PREDICT, {}, predict(PICTURE)).kind is Kind.RESULT
+    assert worker.ask(Kind.PREDICT, predict(PICTURE)).kind is Kind.RESULT
 
 
 def test_callers_cannot_fill_the_log_with_warnings_about_their_pictures(worker: Worker) -> None:
     worker.ask(Kind.ACTIVATE)
     # In this process warnings are errors, unless they are ignored.
     picture = with_cut_exif(Image.fromarray(noise(16, 16)))
-    assert worker.ask(Kind.PREDICT, {}, predict(picture)).kind is Kind.RESULT
+    assert worker.ask(Kind.PREDICT, predict(picture)).kind is Kind.RESULT
     worker.send(Kind.STOP)
     assert worker.wait() == (0, "")
 
 
 def test_an_expired_request_is_not_run(worker: Worker) -> None:
     worker.ask(Kind.ACTIVATE)
-    for remaining in (0, -5):
-        answer = worker.ask(Kind.PREDICT, {"remaining_us": remaining}, b"not even parsed")
+    for remaining in (0, -5_000_000):
+        answer = worker.ask(Kind.PREDICT, b"not even parsed", Ask(in_us(remaining)))
         assert (answer.kind, answer.meta["code"]) == (Kind.ERROR, "DEADLINE_EXCEEDED")
-    late = worker.ask(Kind.PREDICT, {"remaining_us": 2000}, predict(*[PICTURE] * 500))
+    late = worker.ask(Kind.PREDICT, predict(*[PICTURE] * 500), Ask(in_us(2000)))
     assert (late.kind, late.meta["code"]) == (Kind.ERROR, "DEADLINE_EXCEEDED")
+
+
+def test_what_nobody_waits_for_is_skipped_if_it_has_not_begun(worker: Worker) -> None:
+    worker.ask(Kind.ACTIVATE)
+    running = worker.send(Kind.PREDICT, predict(*[PICTURE] * 300))
+    worker.wait_until_taken()
+    skipped = worker.send(Kind.PREDICT, predict(PICTURE))
+    # Of the running one it is too late; of the other it is not.
+    worker.cancel(running)
+    worker.cancel(skipped)
+    assert worker.receive(running).kind is Kind.RESULT
+    answer = worker.receive(skipped)
+    if answer.kind is Kind.RESULT:
+        pytest.fail("it was run in vain")
+    assert (answer.kind, answer.meta["code"]) == (Kind.ERROR, "CANCELLED")
+    assert worker.ask(Kind.PREDICT, predict(PICTURE)).kind is Kind.RESULT
 
 
 def test_values_come_as_content_when_asked_for(worker: Worker) -> None:
     worker.ask(Kind.ACTIVATE)
-    answer = worker.ask(Kind.PREDICT, {"tensor_content": True}, predict(PICTURE))
+    answer = worker.ask(Kind.PREDICT, predict(PICTURE), Ask(tensor_content=True))
     tensor = PredictResponse.FromString(answer.body).outputs["probabilities"]
     assert len(tensor.tensor_content) == 20
     assert not tensor.float_val
@@ -138,20 +159,20 @@ def test_values_come_as_content_when_asked_for(worker: Worker) -> None:
 
 def test_strict_refuses_requests_without_a_name(worker: Worker) -> None:
     worker.ask(Kind.ACTIVATE)
-    answer = worker.ask(Kind.PREDICT, {"strict": True}, predict(PICTURE))
+    answer = worker.ask(Kind.PREDICT, predict(PICTURE), Ask(strict=True))
     assert answer.meta == {"code": "INVALID_ARGUMENT", "message": "Missing ModelSpec"}
 
 
 def test_large_requests_and_answers_pass(worker: Worker, pipeline: Pipeline) -> None:
     worker.ask(Kind.ACTIVATE)
     large = encoded(noise(600, 700), compress_level=0)
-    answer = worker.ask(Kind.PREDICT, {}, predict(large))
+    answer = worker.ask(Kind.PREDICT, predict(large))
     assert answer.kind is Kind.RESULT
 
 
 def test_stop_ends_it_after_the_request_before(worker: Worker) -> None:
     worker.ask(Kind.ACTIVATE)
-    worker.send(Kind.PREDICT, {}, predict(*[PICTURE] * 50))
+    worker.send(Kind.PREDICT, predict(*[PICTURE] * 50))
     assert worker.receive().kind is Kind.RESULT
     worker.send(Kind.STOP)
     assert worker.wait() == (0, "")
@@ -159,7 +180,7 @@ def test_stop_ends_it_after_the_request_before(worker: Worker) -> None:
 
 def test_sigterm_lets_the_running_request_finish(worker: Worker) -> None:
     worker.ask(Kind.ACTIVATE)
-    worker.send(Kind.PREDICT, {}, predict(*[PICTURE] * 2000))
+    worker.send(Kind.PREDICT, predict(*[PICTURE] * 2000))
     worker.wait_until_taken()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.receive().kind is Kind.RESULT
@@ -186,7 +207,7 @@ def test_it_leaves_when_the_daemon_goes_amid_a_frame(worker: Worker) -> None:
 
 def test_it_leaves_when_nobody_takes_the_answer(worker: Worker) -> None:
     worker.ask(Kind.ACTIVATE)
-    worker.send(Kind.PREDICT, {}, predict(*[PICTURE] * 200))
+    worker.send(Kind.PREDICT, predict(*[PICTURE] * 200))
     worker.end.close()
     assert worker.wait() == (0, "")
 
@@ -198,6 +219,7 @@ def test_it_leaves_when_nobody_takes_the_answer(worker: Worker) -> None:
         HEADER.pack(MAGIC, 99, 0, 0, 1),
         HEADER.pack(MAGIC, Kind.PREDICT, 1 << 30, 0, 1),
         HEADER.pack(MAGIC, Kind.PREDICT, 2, 0, 1) + b"[]",
+        HEADER.pack(MAGIC, Kind.LEAVE, 2, 0, 1) + b"[]",
         HEADER.pack(MAGIC, Kind.HELLO, 0, 0, 1),
     ],
 )
@@ -206,15 +228,6 @@ def test_it_gives_up_on_what_is_no_question(worker: Worker, data: bytes) -> None
     code, errors = worker.wait()
     assert code == 1
     assert "giving up" in errors
-
-
-@pytest.mark.parametrize("meta", [{"remaining_us": "soon"}, {"remaining_us": True}, {"top": -1}])
-def test_it_gives_up_on_senseless_meta(worker: Worker, meta: dict[str, object]) -> None:
-    worker.ask(Kind.ACTIVATE)
-    worker.send(Kind.PREDICT, meta, predict(PICTURE))
-    code, errors = worker.wait()
-    assert code == 1
-    assert "cannot read PREDICT" in errors
 
 
 def test_a_model_that_cannot_be_loaded_is_reported_instead_of_hello(model: Path) -> None:
@@ -254,7 +267,7 @@ def test_the_model_fails_and_the_worker_goes_on(model: Path) -> None:
     worker.receive()
     worker.ask(Kind.ACTIVATE)
     for _ in range(2):
-        answer = worker.ask(Kind.PREDICT, {}, predict(PICTURE))
+        answer = worker.ask(Kind.PREDICT, predict(PICTURE))
         assert (answer.kind, answer.meta["code"]) == (Kind.ERROR, "INTERNAL")
         assert "its manifest says" in answer.meta["message"]
     worker.send(Kind.STOP)

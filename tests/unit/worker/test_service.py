@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.messages.link import Frame, Kind, ProtocolError
+from edged.messages.link import Ask, Frame, Kind, ProtocolError
 from edged.worker import service
 from edged.worker.pipeline import Pipeline, Result
 from edged.worker.service import Service
@@ -35,7 +36,7 @@ def test_a_fault_of_our_own_is_internal_and_logged(
 
     monkeypatch.setattr(Pipeline, "run", fail)
     with caplog.at_level(logging.ERROR):
-        answer = active.answer(Frame(Kind.PREDICT, 9, {}, predict(PICTURE)))
+        answer = active.answer(Frame(Kind.PREDICT, 9, body=predict(PICTURE)))
     assert (answer.kind, answer.id, answer.meta["code"]) == (Kind.ERROR, 9, "INTERNAL")
     assert "secret" not in answer.meta["message"]
     assert "secret" in caplog.text
@@ -49,7 +50,7 @@ def test_an_answer_too_large_for_the_link_is_an_error(
 
     monkeypatch.setattr(Pipeline, "run", run)
     monkeypatch.setattr(service, "BODY_LIMIT", 100_000)
-    answer = active.answer(Frame(Kind.PREDICT, 9, {}, predict(PICTURE)))
+    answer = active.answer(Frame(Kind.PREDICT, 9, body=predict(PICTURE)))
     assert answer.meta["code"] == "RESOURCE_EXHAUSTED"
     assert "send fewer items" in answer.meta["message"]
 
@@ -67,7 +68,7 @@ def test_too_little_memory_for_a_request_is_said(
         raise MemoryError
 
     monkeypatch.setattr(Pipeline, "run", fail)
-    answer = active.answer(Frame(Kind.PREDICT, 9, {}, predict(PICTURE)))
+    answer = active.answer(Frame(Kind.PREDICT, 9, body=predict(PICTURE)))
     assert (answer.id, answer.meta["code"]) == (9, "RESOURCE_EXHAUSTED")
     assert "not enough memory" in answer.meta["message"]
 
@@ -76,8 +77,9 @@ def test_a_batch_that_would_run_too_long_is_ended_before_the_daemon_ends_the_wor
     active: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "RUN_LIMIT", 0.01)
-    for meta in ({}, {"remaining_us": 60_000_000}):
-        answer = active.answer(Frame(Kind.PREDICT, 9, meta, predict(*[PICTURE] * 5000)))
+    for deadline in (0, time.monotonic_ns() // 1000 + 60_000_000):
+        body = predict(*[PICTURE] * 5000)
+        answer = active.answer(Frame(Kind.PREDICT, 9, body=body, ask=Ask(deadline)))
         assert answer.meta["code"] == "RESOURCE_EXHAUSTED"
         assert "of 5000 items were done: send fewer" in answer.meta["message"]
         assert "a request may run 0.01 s" in answer.meta["message"]
