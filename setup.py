@@ -15,7 +15,7 @@ COMMON = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"]
 AVX512VNNI = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"]
-BFP = ["ext/bfp/kernels.h", "ext/bfp/peak.h", "ext/bfp/block.h", "ext/bfp/rows.inc"]
+BFP = ["ext/bfp/kernels.h", "ext/bfp/block.h", "ext/bfp/rows.inc"]
 YMM = [*BFP, "ext/bfp/x86/ymm.inc"]
 NPU = ["ext/npu/npu.h", "ext/npu/internal.h", "ext/npu/pool.h", *BFP]
 NPU_SOURCES = ("npu", "memory", "convolution", "rows", "ports", "float32", "pool")
@@ -37,7 +37,8 @@ def libraries(machine: str) -> list[Library]:
     """
     found = [
         Library("edged_npu", [f"ext/npu/{name}.c" for name in NPU_SOURCES], [], NPU),
-        Library("edged_dispatch", ["ext/bfp/dispatch.c", "ext/bfp/peak.c"], [], BFP),
+        Library("edged_peak", ["ext/bfp/peak.c"], [], [*BFP, "ext/bfp/peak.h"]),
+        Library("edged_dispatch", ["ext/bfp/dispatch.c"], [], BFP),
     ]
     if machine == "x86_64":
         x86 = "ext/bfp/x86"

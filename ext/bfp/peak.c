@@ -77,7 +77,7 @@ static const struct peak peaks[] = {
 
 static void neon(long turns)
 {
-    __asm__ volatile(".arch_extension dotprod\n\t" CLEAR_NEON(0) CLEAR_NEON(1)
+    __asm__ volatile(".arch armv8.2-a+dotprod\n\t" CLEAR_NEON(0) CLEAR_NEON(1)
                          ACCUMULATE_16(CLEAR_NEON) "1:\n" ACCUMULATE_16(DOT_NEON)
                              ACCUMULATE_16(DOT_NEON) "subs %0, %0, #1\n\tb.ne 1b\n"
                      : "+r"(turns)

@@ -114,4 +114,6 @@ def _needed(*names: str) -> str:
 def table_names(machine: str) -> tuple[str, ...]:
     """Returns the names of the libraries that hold a set of kernels."""
     names = (each.name for each in setup_py().libraries(machine))
-    return tuple(name for name in names if name not in ("edged_npu", "edged_dispatch"))
+    return tuple(
+        name for name in names if name not in ("edged_npu", "edged_peak", "edged_dispatch")
+    )
