@@ -68,6 +68,13 @@ missing_packages() {
 
 # What some tests use and skip without; only packaging/test asks for it.
 missing_test_packages() {
+    local program
+    # A real registry, and the tools that must read what we write and write what we read.
+    for program in docker-registry skopeo umoci; do
+        if ! command -v "$program" >/dev/null; then
+            echo "$program"
+        fi
+    done
     # The kernels for ARM: a compiler, its C library, an emulator.
     if ! command -v aarch64-linux-gnu-gcc >/dev/null; then
         echo gcc-aarch64-linux-gnu

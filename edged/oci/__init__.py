@@ -6,14 +6,18 @@ say who made an image.
 """
 
 from edged.oci import companion, facts, keys, signature
+from edged.oci.blobs import BlobStore
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.image import Image, load_image, open_image, write_image
 from edged.oci.layout import LayoutArchive, LayoutFolder, write_archive
 from edged.oci.reference import Reference
+from edged.oci.registries import Access, Registries
 from edged.oci.unpack import Limits
 
 __all__ = [
+    "Access",
+    "BlobStore",
     "Digest",
     "Image",
     "LayoutArchive",
@@ -21,6 +25,7 @@ __all__ = [
     "Limits",
     "ModelFacts",
     "Reference",
+    "Registries",
     "VerifiedReader",
     "companion",
     "facts",

@@ -90,11 +90,14 @@ def read(layout: Layout, digest: Digest, kind: str, limit: int) -> list[Part]:
         FetchError: a blob is missing.
     """
     wanted, what = tag(digest, kind), f"companion {kind!r} of {digest}"
-    for descriptor in layout.index().manifests:
-        if descriptor.annotations.get(spec.REF_NAME) == wanted:
-            break
-    else:
+    descriptor = layout.find(wanted)
+    if descriptor is None:
         return []
+    return parts(layout, descriptor, what, limit)
+
+
+def parts(layout: Layout, descriptor: spec.Descriptor, what: str, limit: int) -> list[Part]:
+    """The layers of the companion whose manifest has that descriptor; see ``read``."""
     if descriptor.size > spec.DOCUMENT_LIMIT:
         raise ModelError(f"cannot read {what}: its manifest has {descriptor.size} bytes")
     return [

@@ -2,8 +2,9 @@
 
 Invariants:
 - A digest is SHA-256 in lower-case hexadecimal; nothing else parses.
-- A ``VerifiedReader`` that reached its end without an error delivered exactly the announced bytes.
-  Nothing read from it may be trusted before that.
+- A ``VerifiedReader`` that reached its end without an error delivered exactly the announced bytes,
+  together with those before it that its ``prefix`` stands for. Nothing read from it may be trusted
+  before that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from edged.errors import VerifyError
 
@@ -56,6 +57,24 @@ class Digest:
         return f"sha256:{self.hex}"
 
 
+class Source(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes, nothing at the end."""
+
+    def close(self) -> None:
+        """No more is read."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first bytes of a blob: how many they are, and their SHA-256 so far."""
+
+    size: int
+    content: hashlib._Hash
+
+
 class VerifiedReader:
     """Reads a stream that was announced with a digest and a size, and holds it to both.
 
@@ -67,15 +86,18 @@ class VerifiedReader:
         digest: what their SHA-256 must be.
         size: how many there must be.
         what: named in errors.
+        prefix: what was read before, if the stream goes on from there.
     """
 
-    def __init__(self, stream: BinaryIO, digest: Digest, size: int, what: str) -> None:
+    def __init__(
+        self, stream: Source, digest: Digest, size: int, what: str, prefix: Prefix | None = None
+    ) -> None:
         self._stream = stream
         self._digest = digest
         self._size = size
         self._what = what
-        self._hash = hashlib.sha256()
-        self._seen = 0
+        self._hash = prefix.content.copy() if prefix else hashlib.sha256()
+        self._seen = prefix.size if prefix else 0
         self._checked = False
 
     def read(self, size: int = -1) -> bytes:
@@ -111,6 +133,11 @@ class VerifiedReader:
                 f"cannot read {self._what}: expected {self._digest}, got sha256:{got}"
             )
         self._checked = True
+
+    @property
+    def prefix(self) -> Prefix:
+        """What was read so far, together with what the reader began with."""
+        return Prefix(self._seen, self._hash.copy())
 
     def drain(self) -> None:
         """Read what is left, so that the whole stream is verified."""

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edged.errors import FetchError, ModelError, StoreError
-from edged.oci import companion, compare, signature, spec, unpack
-from edged.oci.digest import Digest, VerifiedReader
+from edged.oci import companion, compare, platforms, signature, spec, unpack
+from edged.oci.digest import Digest, Prefix, VerifiedReader
 from edged.oci.facts import ModelFacts
 from edged.oci.layer import write_layer
 from edged.oci.layout import Layout, LayoutArchive, LayoutFolder, write_archive
 from edged.oci.reference import ARCHIVE, Reference
+from edged.oci.registries import Registries
+from edged.oci.retry import Patience
 from edged.osutil import atomic
 
 if TYPE_CHECKING:
@@ -67,9 +69,19 @@ class Image:
         yield self.manifest.config
         yield self.descriptor
 
-    def open_blob(self, descriptor: spec.Descriptor) -> VerifiedReader:
-        """The content of one blob, verified while it is read."""
-        return self.layout.open_blob(descriptor)
+    def open_blob(
+        self, descriptor: spec.Descriptor, prefix: Prefix | None = None
+    ) -> VerifiedReader:
+        """The content of one blob, or what follows ``prefix``, verified while it is read."""
+        return self.layout.open_blob(descriptor, prefix)
+
+    def signatures(self) -> list[signature.Signature]:
+        """The signatures that stand beside the image, not verified; none is an empty list.
+
+        Raises:
+            FetchError, ModelError, VerifyError: they cannot be read.
+        """
+        return signature.read(self.layout, self.digest)
 
     def unpack_model(self, dest: Path, limits: unpack.Limits | None = None) -> None:
         """Make the folder ``dest`` with what the image has in ``/model``.
@@ -112,20 +124,47 @@ class Image:
         layout.set_tag(plain, tag)
 
 
-def open_image(reference: Reference | str) -> Image:
-    """Open an image by its reference.
+def open_image(reference: Reference | str, registries: Registries | None = None) -> Image:
+    """Open an image by its reference. Of an index the image for this machine is opened.
+
+    Args:
+        reference: where it is.
+        registries: how registries are spoken to.
 
     Raises:
-        ConfigError: the reference cannot be read or its kind is not supported.
+        ConfigError: the reference cannot be read, or the configuration cannot be used.
         FetchError: nothing is there, or no image of that tag, or it has to be told which.
         ModelError: a document is not what it should be.
         VerifyError: a document is not what was announced.
     """
     if isinstance(reference, str):
         reference = Reference.parse(reference)
+    if reference.remote:
+        return _open_remote(reference, registries or Registries())
     archive = reference.transport == ARCHIVE
-    layout: Layout = LayoutArchive(reference.path) if archive else LayoutFolder(reference.path)
-    return load_image(layout, _choose(layout.index(), reference))
+    layout = LayoutArchive(reference.path) if archive else LayoutFolder(reference.path)
+    return _load(layout, _choose(layout.index(), reference), str(reference))
+
+
+def _open_remote(reference: Reference, registries: Registries) -> Image:
+    from edged.oci.registry.repository import Repository
+
+    repository = Repository(reference.host, reference.name, registries)
+    found = repository.resolve(reference)
+    patience = Patience(registries.patience)
+    return patience.run(lambda: _load(repository, found, str(reference)))
+
+
+def _load(layout: Layout, descriptor: spec.Descriptor, what: str) -> Image:
+    """The image that a descriptor of a manifest, or of an index, leads to."""
+    if descriptor.media_type in spec.INDEXES:
+        listed = spec.Index.parse(_document(layout, descriptor, descriptor.media_type), what)
+        descriptor = platforms.choose(listed, what, platforms.own())
+    if descriptor.media_type not in spec.MANIFESTS:
+        raise ModelError(
+            f"cannot open {what}: expected an image manifest, got {descriptor.media_type[:80]!r}"
+        )
+    return load_image(layout, descriptor)
 
 
 def load_image(layout: Layout, descriptor: spec.Descriptor) -> Image:
@@ -225,10 +264,6 @@ def _choose(index: spec.Index, reference: Reference) -> spec.Descriptor:
     if len({d.digest for d in found}) > 1:
         raise FetchError(
             f"cannot open {reference}: it holds several images; say which by tag (tags: {known})"
-        )
-    if found[0].media_type != spec.MANIFEST:
-        raise ModelError(
-            f"cannot open {reference}: expected an image manifest, got {found[0].media_type!r}"
         )
     return found[0]
 

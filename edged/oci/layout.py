@@ -18,13 +18,13 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from edged.errors import FetchError, ModelError, StoreError, VerifyError
 from edged.oci import spec, tar
-from edged.oci.digest import CHUNK, Digest, VerifiedReader
+from edged.oci.digest import CHUNK, Digest, Prefix, VerifiedReader
 from edged.osutil import atomic
 
 _HEADER = spec.to_json({"imageLayoutVersion": "1.0.0"})
@@ -34,14 +34,47 @@ _HEADER_NAME, _INDEX_NAME = "oci-layout", "index.json"
 class Layout(Protocol):
     """A place that holds images."""
 
-    def index(self) -> spec.Index:
-        """The images there."""
+    @property
+    def resent(self) -> int:
+        """Bytes that came a second time because they could not be left out."""
 
-    def open_blob(self, descriptor: spec.Descriptor) -> VerifiedReader:
-        """The content of one blob, verified while it is read."""
+    def find(self, tag: str) -> spec.Descriptor | None:
+        """What that tag names; None if nothing has it."""
+
+    def referrers(self, digest: Digest, artifact_type: str) -> list[spec.Descriptor]:
+        """Manifests of that type whose ``subject`` is the given image."""
+
+    def open_blob(
+        self, descriptor: spec.Descriptor, prefix: Prefix | None = None
+    ) -> VerifiedReader:
+        """The content of one blob, verified while it is read.
+
+        Args:
+            descriptor: of the blob.
+            prefix: what the caller has of it already; the content goes on from there.
+        """
+
+    def wake(self) -> None:
+        """Ends a wait for the network that another thread is in; it fails as a broken link."""
+
+    def blame(self) -> bool:
+        """To be told that what came was not what it should be; whether there is another to ask."""
 
 
-class LayoutFolder:
+class _Local:
+    """What a layout on the disk has to say about networks."""
+
+    resent = 0
+
+    def wake(self) -> None:
+        """Nothing is waited for here."""
+
+    def blame(self) -> bool:
+        """Nobody else has it."""
+        return False
+
+
+class LayoutFolder(_Local):
     """An image layout in a folder.
 
     Args:
@@ -90,12 +123,26 @@ class LayoutFolder:
         """
         return spec.Index.parse(self._index_bytes(), f"{self.path}/{_INDEX_NAME}")
 
+    def find(self, tag: str) -> spec.Descriptor | None:
+        """What that tag names; None if nothing has it.
+
+        Raises:
+            FetchError, ModelError: as ``index``.
+        """
+        return _tagged(self.index(), tag)
+
+    def referrers(self, digest: Digest, artifact_type: str) -> list[spec.Descriptor]:
+        """Manifests of that type whose ``subject`` is the given image; see ``Layout``."""
+        return _referrers(self, self.index(), digest, artifact_type)
+
     def blob_path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
         return self.path / "blobs" / "sha256" / digest.hex
 
-    def open_blob(self, descriptor: spec.Descriptor) -> VerifiedReader:
-        """The content of one blob, verified while it is read.
+    def open_blob(
+        self, descriptor: spec.Descriptor, prefix: Prefix | None = None
+    ) -> VerifiedReader:
+        """The content of one blob, verified while it is read; see ``Layout``.
 
         Raises:
             FetchError: the layout does not have it.
@@ -109,7 +156,10 @@ class LayoutFolder:
                 f"cannot read blob {descriptor.digest} of {self.path}: expected "
                 f"{descriptor.size} bytes, got {size}"
             )
-        return VerifiedReader(stream, descriptor.digest, size, f"blob {descriptor.digest}")
+        if prefix:
+            stream.seek(prefix.size)
+        what = f"blob {descriptor.digest}"
+        return VerifiedReader(stream, descriptor.digest, size, what, prefix)
 
     def put_bytes(self, data: bytes, media_type: str) -> spec.Descriptor:
         """Store a small blob; storing it again changes nothing."""
@@ -150,12 +200,35 @@ class LayoutFolder:
         entry = descriptor.to_document()
         if tag is not None:
             entry["annotations"] = {**entry.get("annotations", {}), spec.REF_NAME: tag}
+        self._edit(lambda listed: [*(m for m in listed if _tag_of(m) != tag), entry])
+
+    def add(self, descriptor: spec.Descriptor) -> None:
+        """List an image without a tag, beside whatever is listed; once is enough.
+
+        Raises:
+            StoreError, ModelError: as ``set_tag``.
+        """
+        entry = descriptor.to_document()
+        entry.pop("annotations", None)  # a tag it had elsewhere
+        self._edit(lambda listed: listed if entry in listed else [*listed, entry])
+
+    def keep(self, wanted: Callable[[spec.Descriptor], bool]) -> None:
+        """Take out of the list what is not wanted; the blobs stay.
+
+        Raises:
+            StoreError, ModelError: as ``set_tag``.
+        """
+        what = f"{self.path}/{_INDEX_NAME}"
+        self._edit(lambda listed: [m for m in listed if wanted(spec.Descriptor.parse(m, what))])
+
+    def _edit(self, change: Callable[[list[Any]], list[Any]]) -> None:
         with self._locked():
             self.index()  # its checks
             document = spec.parse_json(self._index_bytes(), _INDEX_NAME)
-            others = [m for m in document["manifests"] if _tag_of(m) != tag]
-            document["manifests"] = [*others, entry]
-            atomic.write_file(self.path / _INDEX_NAME, spec.to_json(document))
+            listed = change(document["manifests"])
+            if listed != document["manifests"]:
+                document["manifests"] = listed
+                atomic.write_file(self.path / _INDEX_NAME, spec.to_json(document))
 
     def _index_bytes(self) -> bytes:
         with _open_regular(self.path / _INDEX_NAME) as stream:
@@ -191,7 +264,7 @@ class NewBlob:
         self._out.write(data)
 
 
-class LayoutArchive:
+class LayoutArchive(_Local):
     """An image layout in one uncompressed tar file, to be read.
 
     Args:
@@ -216,8 +289,22 @@ class LayoutArchive:
         """
         return spec.Index.parse(self._document(_INDEX_NAME), f"{self.path}: {_INDEX_NAME}")
 
-    def open_blob(self, descriptor: spec.Descriptor) -> VerifiedReader:
-        """The content of one blob, verified while it is read.
+    def find(self, tag: str) -> spec.Descriptor | None:
+        """What that tag names; None if nothing has it.
+
+        Raises:
+            ModelError: as ``index``.
+        """
+        return _tagged(self.index(), tag)
+
+    def referrers(self, digest: Digest, artifact_type: str) -> list[spec.Descriptor]:
+        """Manifests of that type whose ``subject`` is the given image; see ``Layout``."""
+        return _referrers(self, self.index(), digest, artifact_type)
+
+    def open_blob(
+        self, descriptor: spec.Descriptor, prefix: Prefix | None = None
+    ) -> VerifiedReader:
+        """The content of one blob, verified while it is read; see ``Layout``.
 
         Raises:
             FetchError: the archive does not have it.
@@ -233,7 +320,8 @@ class LayoutArchive:
                 f"{descriptor.size} bytes, got {entry.size}"
             )
         what = f"blob {descriptor.digest}"
-        return VerifiedReader(self._open(entry), descriptor.digest, entry.size, what)
+        section = self._open(entry, prefix.size if prefix else 0)
+        return VerifiedReader(section, descriptor.digest, entry.size, what, prefix)
 
     def _document(self, name: str) -> bytes:
         entry = self._members.get(name)
@@ -242,10 +330,10 @@ class LayoutArchive:
         with self._open(entry) as stream:
             return stream.read(spec.DOCUMENT_LIMIT + 1)
 
-    def _open(self, entry: tar.Entry) -> BinaryIO:
+    def _open(self, entry: tar.Entry, offset: int = 0) -> _Section:
         stream = _open_regular(self.path)
-        stream.seek(entry.offset)
-        return _Section(stream, entry.size)  # type: ignore[return-value]
+        stream.seek(entry.offset + offset)
+        return _Section(stream, entry.size - offset)
 
 
 class _Section:
@@ -255,7 +343,7 @@ class _Section:
         self._stream = stream
         self._left = size
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         data = self._stream.read(min(size, self._left))
         self._left -= len(data)
         return data
@@ -313,6 +401,27 @@ def _check_header(data: bytes, what: str) -> None:
     version = spec.parse_json(data, f"{what}: {_HEADER_NAME}").get("imageLayoutVersion")
     if version != "1.0.0":
         raise ModelError(f"cannot read {what}: expected image layout 1.0.0, got {version!r}")
+
+
+def _tagged(index: spec.Index, tag: str) -> spec.Descriptor | None:
+    found = (d for d in index.manifests if d.annotations.get(spec.REF_NAME) == tag)
+    return next(found, None)
+
+
+def _referrers(
+    layout: Layout, index: spec.Index, digest: Digest, artifact_type: str
+) -> list[spec.Descriptor]:
+    found = []
+    listed = [d for d in index.manifests if d.artifact_type == artifact_type]
+    for descriptor in listed[: spec.REFERRERS_LIMIT]:
+        if descriptor.size > spec.DOCUMENT_LIMIT:
+            continue
+        with layout.open_blob(descriptor) as blob:
+            document = spec.parse_json(blob.read(), f"referrer {descriptor.digest}")
+        subject = document.get("subject")
+        if isinstance(subject, dict) and subject.get("digest") == str(digest):
+            found.append(descriptor)
+    return found
 
 
 def _tag_of(entry: dict[str, Any]) -> str | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edged.oci.layout import Layout, LayoutFolder
 
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
+REFERRER = "application/vnd.dev.cosign.artifact.sig.v1+json"
 ANNOTATION = "dev.cosignproject.cosign/signature"
 TYPE = "cosign container image signature"
 PAYLOAD_LIMIT = 64 * 1024  # bytes
@@ -180,14 +181,20 @@ def _decode(text: str) -> bytes:
 def read(layout: Layout, digest: Digest) -> list[Signature]:
     """The signatures of an image that stand beside it in a layout; none is an empty list.
 
+    Besides the companion, manifests of cosign's type whose ``subject`` is the image count, which is
+    how cosign writes them for registries that list referrers.
+
     Raises:
         ModelError: a document is not what it should be.
         VerifyError: a blob is not what was announced.
         FetchError: a blob is missing.
     """
+    found = companion.read(layout, digest, KIND, PAYLOAD_LIMIT)
+    for descriptor in layout.referrers(digest, REFERRER):
+        found += companion.parts(layout, descriptor, f"signatures of {digest}", PAYLOAD_LIMIT)
     return [
         Signature(part.data, _decode(part.annotations[ANNOTATION]))
-        for part in companion.read(layout, digest, KIND, PAYLOAD_LIMIT)
+        for part in found
         if part.media_type == PAYLOAD and ANNOTATION in part.annotations
     ]
 

@@ -26,11 +26,17 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 LAYER_TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 LAYERS = (LAYER_TAR, LAYER_TAR_GZIP)
+# What Docker had before; its manifests have no annotations, so they cannot be of a model.
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+INDEXES = (INDEX, DOCKER_INDEX)
+MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
 REF_NAME = "org.opencontainers.image.ref.name"
 
 DOCUMENT_LIMIT = 4 << 20  # bytes; what distribution-spec asks registries to accept for a manifest
 LAYER_COUNT_LIMIT = 32
 BLOB_LIMIT = 16 << 30  # bytes
+REFERRERS_LIMIT = 16  # of one type, of one image
 
 
 def parse_json(data: bytes, what: str, limit: int = DOCUMENT_LIMIT) -> dict[str, Any]:
@@ -75,12 +81,23 @@ def to_json(value: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a blob is announced as: type, digest and size in bytes."""
+    """What a blob is announced as.
+
+    Attributes:
+        media_type: what kind of thing it is.
+        digest: of its bytes.
+        size: in bytes.
+        annotations: what is said about it.
+        platform: ``os/architecture[/variant]`` it runs on, empty if that is not said; read only.
+        artifact_type: of a manifest that is no image; read only.
+    """
 
     media_type: str
     digest: Digest
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
+    platform: str = ""
+    artifact_type: str = ""
 
     @classmethod
     def parse(cls, value: object, what: str) -> Descriptor:
@@ -95,7 +112,14 @@ class Descriptor:
             digest = Digest.parse(_text(document, "digest", what))
         except VerifyError as exc:
             raise ModelError(f"cannot read {what}: {exc}") from exc
-        return cls(_text(document, "mediaType", what), digest, size, _annotations(document, what))
+        return cls(
+            _text(document, "mediaType", what),
+            digest,
+            size,
+            _annotations(document, what),
+            _platform(document, what),
+            str(document.get("artifactType") or ""),
+        )
 
     def to_document(self) -> dict[str, Any]:
         """The descriptor as JSON values."""
@@ -123,7 +147,7 @@ class Index:
             ModelError: it is not one.
         """
         document = parse_json(data, what)
-        _schema(document, INDEX, what)
+        _schema(document, INDEXES, what)
         entries = _list(document, "manifests", what)
         return cls(
             tuple(Descriptor.parse(e, f"{what}: manifests[{i}]") for i, e in enumerate(entries))
@@ -146,7 +170,13 @@ class Manifest:
             ModelError: it is not one, or not of an image whose layers edged can read.
         """
         document = parse_json(data, what)
-        _schema(document, MANIFEST, what)
+        if document.get("mediaType") == DOCKER_MANIFEST:
+            raise ModelError(
+                f"cannot read {what}: expected {MANIFEST}, got Docker's older form, which has no "
+                "annotations; push the image as it is, such as with 'skopeo copy "
+                "--preserve-digests'"
+            )
+        _schema(document, (MANIFEST,), what)
         config = Descriptor.parse(document.get("config"), f"{what}: config")
         if config.media_type != CONFIG:
             raise ModelError(
@@ -226,14 +256,14 @@ def _layer(value: object, what: str) -> Descriptor:
     return layer
 
 
-def _schema(document: dict[str, Any], media_type: str, what: str) -> None:
+def _schema(document: dict[str, Any], media_types: tuple[str, ...], what: str) -> None:
     if document.get("schemaVersion") != 2:
         raise ModelError(
             f"cannot read {what}: expected schemaVersion 2, got {document.get('schemaVersion')!r}"
         )
-    if document.get("mediaType", media_type) != media_type:
+    if document.get("mediaType", media_types[0]) not in media_types:
         raise ModelError(
-            f"cannot read {what}: expected {media_type}, got {document['mediaType']!r}"
+            f"cannot read {what}: expected {media_types[0]}, got {document['mediaType']!r}"
         )
 
 
@@ -255,6 +285,15 @@ def _list(document: dict[str, Any], key: str, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise ModelError(f"cannot read {what}: {key} must be a list, got {type(value).__name__}")
     return value
+
+
+def _platform(document: dict[str, Any], what: str) -> str:
+    value = document.get("platform")
+    if value is None:
+        return ""
+    platform = _object(value, f"{what}: platform")
+    parts = (platform.get(key) for key in ("os", "architecture", "variant"))
+    return "/".join(str(part)[:40] for part in parts if part)
 
 
 def _annotations(document: dict[str, Any], what: str) -> dict[str, str]:

@@ -13,7 +13,6 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from edged.errors import ModelError, VerifyError
 from edged.oci import spec, tar
 from edged.oci.digest import CHUNK, Digest, VerifiedReader
+from edged.oci.inflate import Inflater
 from edged.oci.layer import ROOT
 from edged.osutil import atomic
 
@@ -34,48 +34,6 @@ class Limits:
     entries: int = 4096  # members of all layers, headers of every kind included
     depth: int = 8  # folders, "model" included
     name_bytes: int = 255  # of one component
-
-
-class Inflater:
-    """Reads a gzip stream, of one member or several, with little more than a chunk in memory.
-
-    Args:
-        source: the compressed bytes.
-        limit: most decompressed bytes; it stops a stream that grows for ever.
-        what: named in errors.
-    """
-
-    def __init__(self, source: VerifiedReader, limit: int, what: str) -> None:
-        self._source = source
-        self._zlib = _gzip_member()
-        self._pending = b""
-        self._limit = limit
-        self._what = what
-
-    def read(self, size: int, /) -> bytes:
-        """Up to ``size`` decompressed bytes, nothing at the end."""
-        while True:
-            data = self._pending or self._source.read(CHUNK)
-            if self._zlib.eof:
-                if not data:
-                    return b""
-                self._zlib = _gzip_member()
-            elif not data:
-                raise ModelError(f"cannot unpack {self._what}: the gzip data ends early")
-            try:
-                out = self._zlib.decompress(data, size)
-            except zlib.error as exc:
-                raise ModelError(f"cannot unpack {self._what}: damaged gzip data ({exc})") from exc
-            self._pending = self._zlib.unused_data or self._zlib.unconsumed_tail
-            self._limit -= len(out)
-            if self._limit < 0:
-                raise ModelError(f"cannot unpack {self._what}: it decompresses to too many bytes")
-            if out:
-                return out
-
-
-def _gzip_member() -> zlib._Decompress:
-    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
 
 class _Hashing:

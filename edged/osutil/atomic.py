@@ -262,7 +262,7 @@ def append(path: Path, data: bytes, *, mode: int = 0o644, what: str | None = Non
         out.sync()
     if new:
         sync_folder(path.parent)
-    failpoint(f"{what}:durable")
+    _passed(f"{what}:durable", path)
 
 
 def unlink(path: Path, *, missing_ok: bool = False, what: str | None = None) -> None:
@@ -276,7 +276,7 @@ def unlink(path: Path, *, missing_ok: bool = False, what: str | None = None) -> 
         if missing_ok:
             return
         raise StoreError(f"cannot remove {path}: it is not there")
-    failpoint(f"{what}:unlinked")
+    _passed(f"{what}:unlinked", path)
     sync_folder(path.parent)
 
 
@@ -295,7 +295,7 @@ def make_folder(path: Path, *, mode: int = 0o755, what: str | None = None) -> No
         raise StoreError(f"cannot make {path}: something that is no folder has that name")
     make_folder(path.parent)
     add_folder(path, mode=mode, what=what)
-    failpoint(f"{what or path.name}:made")
+    _passed(f"{what or path.name}:made", path)
     sync_folder(path.parent)
 
 
@@ -340,11 +340,11 @@ def rename(source: Path, target: Path, *, what: str | None = None) -> None:
         failpoint(f"{what}:synced")
         source.replace(target)
         _record("rename", source, target=target)
-    failpoint(f"{what}:renamed")
+    _passed(f"{what}:renamed", target)
     sync_folder(target.parent)
     if source.parent != target.parent:
         sync_folder(source.parent)
-    failpoint(f"{what}:durable")
+    _passed(f"{what}:durable", target)
 
 
 def move_folder(source: Path, target: Path, *, what: str = "folder") -> None:
@@ -461,6 +461,12 @@ def _rmdir(path: Path, what: str) -> None:
         failpoint(f"{what}:rmdir")
         path.rmdir()
         _record("rmdir", path)
+
+
+def _passed(name: str, path: Path) -> None:
+    """A failpoint between two calls: an error raised in it is that of the next."""
+    with _told("sync", path):
+        failpoint(name)
 
 
 def _record(kind: str, path: Path, offset: int = 0, *, target: Path | None = None) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from edged.errors import ConfigError, FetchError, ModelError, StoreError, VerifyError
+from edged.errors import FetchError, ModelError, StoreError, VerifyError
 from edged.oci import (
     Digest,
     LayoutFolder,
     Reference,
     load_image,
     open_image,
+    platforms,
     spec,
     write_image,
 )
@@ -85,15 +86,39 @@ def test_an_empty_layout_says_so(tmp_path: Path) -> None:
         open_image(f"oci:{tmp_path}")
 
 
-def test_a_registry_is_not_supported_yet() -> None:
-    with pytest.raises(ConfigError, match="not supported yet"):
-        open_image("docker://example.org/x:1")
+def test_of_an_index_of_platforms_ours_is_opened(tmp_path: Path) -> None:
+    wanted = make_image(tmp_path, model_tar())
+    other = make_image(tmp_path, model_tar(), model_tar().replace(b"model/", b"model2"))
+    ours = {"os": "linux", "architecture": platforms.own().partition("/")[2]}
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    attested = {"vnd.docker.reference.type": "attestation-manifest"}
+    entries = [
+        {**other.descriptor.to_document(), "platform": {"os": "linux", "architecture": "z80"}},
+        {**wanted.descriptor.to_document(), "platform": {**ours, "variant": "v8"}},
+        {**other.descriptor.to_document(), "platform": unknown, "annotations": attested},
+    ]
+
+    def put(listed: list[dict[str, object]]) -> None:
+        layout = LayoutFolder(tmp_path)
+        document = {"schemaVersion": 2, "mediaType": spec.INDEX, "manifests": listed}
+        layout.set_tag(layout.put_bytes(json.dumps(document).encode(), spec.INDEX), "v1")
+
+    put(entries)
+    assert open_image(f"oci:{tmp_path}:v1").digest == wanted.digest
+    put(entries[:1])
+    assert open_image(f"oci:{tmp_path}:v1").digest == other.digest, "a model runs anywhere"
+    put([entries[0], {**entries[1], "platform": {"os": "plan9", "architecture": "vax"}}])
+    with pytest.raises(FetchError, match=r"platforms: linux/z80, plan9/vax\); name one by its dig"):
+        open_image(f"oci:{tmp_path}:v1")
+    put([])
+    with pytest.raises(FetchError, match="platforms: none"):
+        open_image(f"oci:{tmp_path}:v1")
 
 
-def test_an_index_of_platforms_is_no_model(tmp_path: Path) -> None:
+def test_what_is_neither_image_nor_index_is_no_model(tmp_path: Path) -> None:
     layout = LayoutFolder.create(tmp_path)
-    layout.set_tag(layout.put_bytes(b"{}", spec.INDEX), None)
-    with pytest.raises(ModelError, match="expected an image manifest"):
+    layout.set_tag(layout.put_bytes(b"{}", "application/x"), None)
+    with pytest.raises(ModelError, match="expected an image manifest, got 'application/x'"):
         open_image(f"oci:{tmp_path}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.errors import ConfigError
-from edged.oci import Reference
+from edged.oci import Digest, Reference
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,68 @@ def test_a_reference_reads_back_as_it_is_shown(text: str) -> None:
     assert str(Reference.parse(text)) == text
 
 
-def test_a_registry_is_not_supported_yet_and_says_what_is() -> None:
-    with pytest.raises(ConfigError, match=r"docker:// is not supported yet; use oci: or oci-arch"):
-        Reference.parse("docker://example.org/model:1")
+HEX = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "name", "tag", "digest"),
+    [
+        ("docker://plant.example/surface:v1", "plant.example", "surface", "v1", None),
+        (
+            "docker://Line4:5000/a/b-c/d__e:1.0",
+            "line4:5000",
+            "a/b-c/d__e",
+            "1.0",
+            None,
+        ),
+        (f"docker://localhost/x@sha256:{HEX}", "localhost", "x", None, HEX),
+        (f"docker://[::1]:5000/x:t@sha256:{HEX}", "[::1]:5000", "x", "t", HEX),
+    ],
+)
+def test_a_registrys_image_is_understood(
+    text: str, host: str, name: str, tag: str | None, digest: str | None
+) -> None:
+    reference = Reference.parse(text)
+    assert reference.remote
+    assert (reference.host, reference.name, reference.tag) == (host, name, tag)
+    assert reference.digest == (Digest(digest) if digest else None)
+    assert Reference.parse(str(reference)) == reference
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("docker://", "expected docker://HOST/NAME:TAG"),
+        ("docker://plant.example", "expected docker://HOST/NAME:TAG"),
+        ("docker://plant.example/surface", "expected docker://HOST/NAME:TAG"),
+        ("docker://plant.example/:v1", "expected docker://HOST/NAME:TAG"),
+        ("docker:///surface:v1", "is no HOST"),
+        ("docker://user:password@plant.example/surface:v1", "is no HOST"),
+        ("docker://plant.example:99999/surface:v1", "is no HOST"),
+        ("docker://-x/surface:v1", "is no HOST"),
+        ("docker://h/Surface:v1", "no name of a repository"),
+        ("docker://h/../x:v1", "no name of a repository"),
+        ("docker://h/a//x:v1", "no name of a repository"),
+        ("docker://h/x?y=z:v1", "no name of a repository"),
+        ("docker://h/x:", "is no tag"),
+        ("docker://h/x:-v", "is no tag"),
+        ("docker://h/x:v 1", "is no tag"),
+        ("docker://h/x:" + "v" * 129, "is no tag"),
+        ("docker://h/x@sha256:12", "expected 'sha256:' and 64"),
+        ("docker://h/x@md5:" + HEX, "expected 'sha256:' and 64"),
+    ],
+)
+def test_what_is_wrong_with_a_registrys_reference_is_named(text: str, cause: str) -> None:
+    with pytest.raises(ConfigError, match=cause):
+        Reference.parse(text)
+
+
+def test_a_long_senseless_name_costs_no_time() -> None:
+    for text in ("a" * 100_000 + "!:x", "a." * 50_000 + ":x", "-" * 100_000 + ":x"):
+        with pytest.raises(ConfigError):
+            Reference.parse(f"docker://h/{text}")
+        with pytest.raises(ConfigError):
+            Reference.parse(f"docker://{text}/x")
 
 
 @pytest.mark.parametrize(
