@@ -26,7 +26,8 @@ from edged import config as configuration
 from edged.config import Config
 from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
-from edged.containers.runtime import Runtime
+from edged.containers.runtime import MIB, Runtime, half_of_memory
+from edged.containers.runtime import Limits as WorkerLimits
 from edged.deploy.reconciler import Reconciler
 from edged.deploy.store import Store
 from edged.deploy.types import Progress
@@ -130,13 +131,15 @@ class Daemon:
 
     def _compose(self, store: Store) -> None:
         config = self._config
-        self._runtime = runtime = _runtime(config)
+        limits = _limits(config)
+        self._runtime = runtime = _runtime(config, limits)
         worker = Worker(
             runtime,
             self._module,
             threads=config.threads,
             isa=config.isa,
             strict=config.strict,
+            limits=limits,
             logs=Logs(config.state_dir / "logs"),
         )
         self._store = store
@@ -310,7 +313,13 @@ class Daemon:
         )
 
 
-def _runtime(config: Config) -> Runtime:
+def _limits(config: Config) -> WorkerLimits:
+    """Returns what a model's process may use."""
+    memory = half_of_memory() if config.memory_limit is None else config.memory_limit * MIB
+    return WorkerLimits(memory_bytes=memory, cpus=config.cpu_limit, pids=config.process_limit)
+
+
+def _runtime(config: Config, limits: WorkerLimits) -> Runtime:
     """Returns what runs the worker, as configured: there is no second choice in secret.
 
     Raises:
@@ -320,7 +329,7 @@ def _runtime(config: Config) -> Runtime:
         return ProcessRuntime()
     from edged.containers.runc.runtime import RuncRuntime
 
-    return RuncRuntime(config.run_dir, root=config.runtime == "runc-root")
+    return RuncRuntime(config.run_dir, limits, root=config.runtime == "runc-root")
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime", metavar="NAME", help="what runs the model: process, runc, runc-root"
     )
+    parser.add_argument("--memory-limit", metavar="MIB", help="of the model's process, in runc")
+    parser.add_argument("--cpu-limit", metavar="CPUS", help="of the model's process, in runc")
+    parser.add_argument("--process-limit", metavar="N", help="processes and threads, in runc")
     parser.add_argument("--threads", metavar="N", help="of the NPU's emulator")
     parser.add_argument("--isa", metavar="NAME", help="instruction set of the NPU's emulator")
     parser.add_argument(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,12 @@ else:
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RUNTIMES = ("process", "runc", "runc-root")
 ISAS = ("portable", "avx2", "avxvnni", "avx512vnni", "neon")
+WHOLE_NUMBERS = {  # from, to
+    "threads": (1, 1024),
+    "memory_limit": (64, 1 << 24),
+    "process_limit": (16, 32768),
+}
+CPUS = (0.01, 1024)
 SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without the terminating zero
 
 
@@ -43,6 +50,9 @@ class Config:
     isa: str | None = None  # None: the best of this machine
     log_level: str = "info"
     strict: bool = False  # TensorFlow Serving's errors also where a request can be understood
+    memory_limit: int | None = None  # MiB for a model's process; None: half of the machine's
+    cpu_limit: float | None = None  # CPUs for a model's process; None: all
+    process_limit: int = 256  # processes and threads of a model's process
 
     @property
     def grpc_socket(self) -> Path:
@@ -135,14 +145,10 @@ def _read_file(path: Path | None) -> dict[str, Any]:
 
 def _typed(key: str, value: Any, source: str) -> Any:
     """Returns the value in its field's type; strings come from flags and the environment."""
-    if key == "threads":
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
-            raise ConfigError(
-                f"cannot use {source}: expected a number from 1 to 1024, got {value!r}"
-            )
-        return value
+    if key in WHOLE_NUMBERS:
+        return _whole_number(value, source, *WHOLE_NUMBERS[key])
+    if key == "cpu_limit":
+        return _cpus(value, source)
     if key == "strict":
         value = (
             {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
@@ -153,6 +159,28 @@ def _typed(key: str, value: Any, source: str) -> Any:
     if not isinstance(value, str | Path) or str(value) == "":
         raise ConfigError(f"cannot use {source}: expected a text, got {value!r}")
     return Path(value).expanduser().absolute() if key.endswith("_dir") else str(value)
+
+
+def _whole_number(value: Any, source: str, least: int, most: int) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(
+            f"cannot use {source}: expected a number from {least} to {most}, got {value!r}"
+        )
+    return value
+
+
+def _cpus(value: Any, source: str) -> float:
+    try:
+        cpus = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        cpus = math.nan
+    if not CPUS[0] <= cpus <= CPUS[1]:
+        raise ConfigError(
+            f"cannot use {source}: expected a number from {CPUS[0]} to {CPUS[1]}, got {value!r}"
+        )
+    return cpus
 
 
 def _check(config: Config) -> None:

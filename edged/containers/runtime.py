@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,11 @@ class Spec:
         told = ["--fd", str(socket)] if self.socket is not None else []
         told += ["--model", str(model)] if self.model is not None else []
         return [*self.arguments, *told]
+
+
+def half_of_memory() -> int:
+    """Returns half of the machine's main memory, in bytes: during a swap there are two workers."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def new_name(what: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from edged.manifest.model import Manifest
 from edged.manifest.parts import (
-    DETECTIONS,
     TYPES,
     Golden,
     ImageStage,
@@ -21,7 +20,6 @@ from edged.manifest.parts import (
 from edged.manifest.preprocess import PRESETS, Preprocess, preprocess_array
 
 __all__ = [
-    "DETECTIONS",
     "PRESETS",
     "TYPES",
     "Golden",

@@ -3,76 +3,100 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
-import subprocess
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.device import ROOT, Device
+from tests.containers.conftest import Box
+from tests.e2e.device import ROOT, refusal
+from tests.fakes import images
 
 PICTURES = ROOT / "packaging" / "demo" / "pictures"
 
 
-def containers(device: Device) -> list[dict[str, Any]]:
-    """What ``runc list`` has."""
-    command = ["runc", "--root", str(device.run / "runc"), "list", "--format", "json"]
-    result = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    return json.loads(result.stdout) or []
-
-
-def leftovers(device: Device, *containers: str) -> list[str]:
-    """What there is of containers, these among them: folders, cgroups, mounts on the host."""
-    names = {path.name for path in (device.run / "containers").iterdir()}
-    cgroups = [
-        p for p in Path("/sys/fs/cgroup").rglob("edged-*") if p.name in names | {*containers}
-    ]
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    found = [*cgroups, *(line for line in mounts if str(device.run) in line)]
-    return [*sorted(names), *map(str, found)]
-
-
-def label(device: Device, expected: str = "scratch") -> str:
+def label(box: Box, expected: str = "scratch") -> str:
     """The class that the model gives a picture of ``expected``."""
     picture = min(PICTURES.glob(f"{expected}*"))
-    return device.client().predict({"images": picture.read_bytes()}, timeout=60).label
+    return box.client().predict({"images": picture.read_bytes()}, timeout=60).label
 
 
 @pytest.fixture
-def serving(device: Device, surface_image: str) -> Device:
-    device.start("--runtime", "runc-root")
-    event = device.deploy(surface_image)[-1]
+def serving(box: Box, surface_image: str) -> Box:
+    box.start()
+    event = box.deploy(surface_image)[-1]
     assert event.state == "committed", event.error
-    return device
+    return box
 
 
-def test_the_model_answers_and_runc_lists_its_container(serving: Device) -> None:
+def test_the_model_answers_and_runc_lists_its_container(serving: Box) -> None:
     assert label(serving) == "scratch"
-    [container] = containers(serving)
+    [container] = serving.containers()
     assert container["status"] == "running"
     assert container["pid"] == serving.status().model.worker_pid
     serving.close()
-    assert containers(serving) == []
-    assert leftovers(serving, container["id"]) == []
+    assert serving.containers() == []
+    assert serving.leftovers(container["id"]) == []
 
 
-def test_a_killed_worker_is_back_at_once_in_a_new_container(serving: Device) -> None:
-    [before] = containers(serving)
+def test_a_killed_worker_is_back_at_once_in_a_new_container(serving: Box) -> None:
+    [before] = serving.containers()
     serving.kill_worker()
     assert label(serving) == "scratch"
-    [after] = containers(serving)
+    [after] = serving.containers()
     assert after["id"] != before["id"]
+    assert not [text for text in serving.leftovers(before["id"]) if before["id"] in text]
 
 
-def test_what_a_killed_daemon_left_is_gone_when_it_runs_again(serving: Device) -> None:
-    [before] = containers(serving)
+def test_what_a_killed_daemon_left_is_gone_when_it_runs_again(serving: Box) -> None:
+    [before] = serving.containers()
     serving.stop(signal.SIGKILL)
-    assert [entry["id"] for entry in containers(serving)] == [before["id"]]
-    serving.start("--runtime", "runc-root")
+    assert [entry["id"] for entry in serving.containers()] == [before["id"]]
+    serving.start()
     assert label(serving) == "scratch"
-    [after] = containers(serving)
+    [after] = serving.containers()
     assert after["id"] != before["id"]
-    left = leftovers(serving, before["id"])
+    left = serving.leftovers(before["id"])
     assert left[0] == after["id"]
     assert not [text for text in left if before["id"] in text]
+
+
+def test_a_hung_worker_of_a_killed_daemon_is_ended_by_the_next(serving: Box) -> None:
+    worker = serving.status().model.worker_pid
+    watched = os.pidfd_open(worker)
+    os.kill(worker, signal.SIGSTOP)  # it does not hear that its daemon is gone
+    serving.stop(signal.SIGKILL)
+    [before] = serving.containers()
+    assert before["pid"] == worker
+    serving.start()
+    assert label(serving) == "scratch"
+    [after] = serving.containers()
+    assert after["id"] != before["id"]
+    assert select.select([watched], [], [], 10)[0], "it still runs"
+    os.close(watched)
+
+
+def test_a_worker_that_needs_too_much_memory_is_an_error_and_the_next_request_is_served(
+    fake_box: Box,
+) -> None:
+    fake_box.start("--memory-limit", "256")
+    assert fake_box.deploy(images.write(fake_box.folder / "image"))[-1].state == "committed"
+    refused = refusal(fake_box, b"size 1000000000")
+    assert refused.code == "INTERNAL"
+    assert fake_box.predict(b"x") == b"fake:x"
+    assert fake_box.status().model.worker_pid > 0
+    if fake_box.root:
+        assert "it needed more memory" in fake_box.log_text()
+
+
+def test_what_the_worker_wrote_is_in_edged_logs_under_its_containers_name(fake_box: Box) -> None:
+    fake_box.start("--memory-limit", "256")
+    assert fake_box.deploy(images.write(fake_box.folder / "image"))[-1].state == "committed"
+    [container] = fake_box.containers()
+    refusal(fake_box, b"size -x")  # which the fake worker cannot read
+    fake_box.close()
+    shown = fake_box.edged("logs", "--state-dir", str(fake_box.state), "--json")
+    records = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert records[-1]["text"].startswith("ValueError: invalid literal for int()")
+    assert records[-1]["container"] == container["id"]

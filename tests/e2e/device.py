@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,17 @@ class Device:
     Args:
         folder: with a short path, for the sockets.
         module: what runs the daemon: ``edged`` or ``tests.fakes.daemon``.
+        prefix: goes before the daemon's command, such as what makes it another user's.
     """
 
-    def __init__(self, folder: Path, module: str) -> None:
+    def __init__(self, folder: Path, module: str, prefix: Sequence[str] = ()) -> None:
         self.folder = folder
         self.state = folder / "state"
         self.run = folder / "run"
         self.notes = folder / "notes"
         self.log = folder / "log"
         self._module = module
+        self._prefix = prefix
         self.daemon: subprocess.Popen[bytes] | None = None
         self.status_texts: list[str] = []
 
@@ -60,6 +62,7 @@ class Device:
         Path(path).unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
             notices.bind(path)
+            Path(path).chmod(0o777)
             self.daemon = self.spawn(*flags, notify=path)
             self._wait_ready(self.daemon, notices)
 
@@ -74,7 +77,7 @@ class Device:
             flags = (*flags, "--listen", "127.0.0.1:0")
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", self._module, *verb, *folders, *flags],
+                [*self._prefix, sys.executable, "-m", self._module, *verb, *folders, *flags],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -55,6 +55,11 @@ def test_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("threads = 0", "from 1 to 1024, got 0"),
         ("threads = true", "from 1 to 1024, got True"),
         ('threads = "many"', "got 'many'"),
+        ("memory_limit = 1", "from 64 to 16777216, got 1"),
+        ("process_limit = 1.5", "from 16 to 32768, got 1.5"),
+        ("cpu_limit = true", "from 0.01 to 1024, got True"),
+        ('cpu_limit = "nan"', "got 'nan'"),
+        ('cpu_limit = "two"', "got 'two'"),
         ("listen = 50051", "expected a text, got 50051"),
         ('strict = "yes"', "expected true or false, got 'yes'"),
         ('runtime = "docker"', "expected one of process, runc, runc-root"),
@@ -116,3 +121,8 @@ def test_a_variable_that_is_nearly_a_key_is_pointed_out() -> None:
 def test_callers_look_where_the_environment_says() -> None:
     assert default_run_dir({"EDGED_RUN_DIR": "/r"}) == Path("/r")
     assert default_run_dir({"RUNTIME_DIRECTORY": "/q"}) == Path("/q")
+
+
+def test_the_limits_of_a_models_process_are_numbers(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "memory_limit = 512\ncpu_limit = 2", process_limit="64")
+    assert (config.memory_limit, config.cpu_limit, config.process_limit) == (512, 2.0, 64)
