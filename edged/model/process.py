@@ -143,6 +143,8 @@ class ModelProcess:
         if self.lost is not None:
             raise DeviceError(f"cannot load the model: {self.lost} as soon as it was ready")
         self.facts = _facts(hello)
+        fields = {"event": "loaded", "pid": self.pid, "digest": self.digest}
+        logger.info("the model's process is ready, kernels %r", self.facts.isa, extra=fields)
 
     @property
     def lost(self) -> str | None:
