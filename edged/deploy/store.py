@@ -2,14 +2,15 @@
 
 ::
 
-    STATE/images/       OCI image layout with the blobs of the current and the previous image
+    STATE/images/       the images, pinned ones too, and parts of those that are being fetched
     STATE/models/<hex>/ one unpacked model per image, complete or not there, never changed
     STATE/current.json  the pointer
 
 Invariants:
 - The pointer moves in one durable step, after everything it points to is on the disk. A crash at
   any point leaves the old pointer or the new one, and both are good.
-- What the pointer names, and what it named before, is kept; ``collect`` removes everything else.
+- What the pointer names, and what it named before, is kept; ``collect`` removes everything else but
+  pinned images.
 - A blob is verified when it is copied in, and again when it is unpacked.
 
 One daemon at a time: ``edged.daemon`` holds a lock on the folder.
@@ -19,17 +20,15 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edged.deploy.types import Slot
 from edged.errors import EdgedError, StoreError, VerifyError
-from edged.oci.digest import CHUNK, Digest
-from edged.oci.image import Image, load_image
-from edged.oci.layout import LayoutFolder
-from edged.oci.spec import MANIFEST, Descriptor
+from edged.oci.blobs import BlobStore
+from edged.oci.digest import Digest
+from edged.oci.image import Image
 from edged.osutil import atomic
 
 logger = logging.getLogger(__name__)
@@ -37,8 +36,6 @@ logger = logging.getLogger(__name__)
 SCHEMA = 1
 FRESH, STALE = ".fresh", ".stale"  # of a model's folder that is being replaced
 POINTER_LIMIT = 64 * 1024  # bytes
-# Left free on the disk for everything else that the device writes.
-SPARE_BYTES = 64 * 1024 * 1024
 
 
 class Store:
@@ -60,6 +57,8 @@ class Store:
             self._recover()
             atomic.sweep(self._models)
             atomic.sweep(state)
+            self._blobs = BlobStore(state / "images")
+            self._blobs.sweep()
         except (OSError, StoreError) as exc:
             raise StoreError(f"cannot use {state}: {exc}") from exc
 
@@ -71,40 +70,38 @@ class Store:
         Raises:
             StoreError: it does not fit.
         """
-        size = sum(blob.size for blob in image.blobs())
-        # Once as blobs, once unpacked.
-        needed = 2 * size + SPARE_BYTES
-        free = shutil.disk_usage(self._state).free
-        if free < needed:
-            raise StoreError(
-                f"cannot store {image.digest}: it needs {needed} bytes on {self._state}, "
-                f"{free} are free"
-            )
-        return size
+        try:
+            self._blobs.reserve(image)
+        except StoreError:
+            self.collect()
+            self._blobs.reserve(image)
+        return sum(blob.size for blob in image.blobs())
 
-    def copy(self, image: Image, tell: Callable[[int], None]) -> Image:
-        """Copies the image's blobs in, verified; returns the image as the store has it.
+    def copy(
+        self,
+        image: Image,
+        tell: Callable[[int], None],
+        stop: Callable[[], None] | None = None,
+    ) -> Image:
+        """Fetches the image's blobs, verified; returns the image as the store has it.
+
+        What has come is kept if it is broken off, and the next copying goes on from there.
 
         Args:
             image: from elsewhere.
-            tell: called with the bytes copied so far; what it raises ends the copying.
+            tell: called with the bytes that are here; what it raises ends the copying.
+            stop: called also while nothing comes; what it raises ends the copying.
 
         Raises:
-            FetchError: a blob is missing where the image is.
+            FetchError: a blob is missing where the image is, or the link stayed down.
             VerifyError: a blob is not what was announced.
-            StoreError: the disk failed.
+            StoreError: there is no room, or the disk failed.
         """
-        layout = LayoutFolder.create(self._state / "images")
-        done = 0
-        for blob in image.blobs():
-            if not _is_present(layout, blob):
-                with image.open_blob(blob) as source, layout.new_blob() as out:
-                    while chunk := source.read(CHUNK):
-                        out.write(chunk)
-                        tell(done + out.size)
-            done += blob.size
-            tell(done)
-        return load_image(layout, image.descriptor)
+        return self._blobs.fetch(image, lambda done, _: tell(done), stop)
+
+    def wake(self) -> None:
+        """Ends what ``copy`` waits for in another thread, so that it asks ``stop``."""
+        self._blobs.wake()
 
     def unpack(self, image: Image, reference: str) -> Slot:
         """Returns the slot with the image's model unpacked in it.
@@ -148,6 +145,7 @@ class Store:
         }
         atomic.write_file(self._pointer, json.dumps(document, indent=2).encode() + b"\n")
         self.current, self.previous = slot, previous
+        self._blobs.settled()
 
     def _read_pointer(self) -> None:
         try:
@@ -194,41 +192,16 @@ class Store:
     # -- what is not needed any more
 
     def collect(self) -> None:
-        """Removes images and models that are neither current nor previous.
+        """Removes images and models that are neither current nor previous, nor pinned.
 
         What cannot be removed is logged and left: it costs room, nothing else.
         """
         kept = [Digest.parse(s.digest) for s in (self.current, self.previous) if s is not None]
         try:
             _remove_others(self._models, {digest.hex for digest in kept})
-            blobs = self._state / "images" / "blobs" / "sha256"
-            if blobs.is_dir():
-                _remove_others(blobs, self._blobs_of(kept))
+            self._blobs.collect(kept)
         except (OSError, EdgedError) as exc:
             logger.warning("cannot remove what is not needed from %s: %s", self._state, exc)
-
-    def _blobs_of(self, digests: list[Digest]) -> set[str]:
-        layout = LayoutFolder(self._state / "images")
-        names: set[str] = set()
-        for digest in digests:
-            size = layout.blob_path(digest).stat().st_size
-            image = load_image(layout, Descriptor(MANIFEST, digest, size))
-            names.update(blob.digest.hex for blob in image.blobs())
-        return names
-
-
-def _is_present(layout: LayoutFolder, blob: Descriptor) -> bool:
-    """Returns whether the store has the blob, whole; a damaged one is removed."""
-    path = layout.blob_path(blob.digest)
-    if not path.exists():
-        return False
-    try:
-        with layout.open_blob(blob) as stored:
-            stored.drain()
-    except VerifyError:
-        atomic.unlink(path, what="blob")
-        return False
-    return True
 
 
 def _remove_others(folder: Path, kept: set[str]) -> None:

@@ -333,12 +333,12 @@ def test_whoever_watches_late_sees_every_state_too(state: Path, image: str) -> N
 def test_a_full_disk_is_said_before_anything_is_copied(
     state: Path, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edged.deploy.store.SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("edged.oci.blobs.SPARE_BYTES", 1 << 60)
 
     async def test(world: World) -> None:
         progress = await world.outcome(image)
         assert progress.state is State.FAILED
         assert "are free" in progress.error
-        assert not (state / "images").exists()
+        assert not list((state / "images/blobs/sha256").iterdir())
 
     at_work(state, test)
