@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.errors import ConfigError, ModelError, RequestError
-from edged.manifest import ImageStage, Manifest
+from edged.manifest import DETECTIONS, ImageStage, Manifest
 from edged.worker import classes
 
 if TYPE_CHECKING:
@@ -140,12 +140,16 @@ def picture_stage(manifest: Manifest) -> ImageStage:
 
 
 def best(outputs: dict[str, npt.NDArray[Any]]) -> int:
-    """Returns the class with the highest score.
+    """Returns the class with the highest score; a detector's is that of its best box.
+
+    Where a detector finds nothing it is 0, which is its number for none.
 
     Raises:
         ModelError: no output is a list of scores.
     """
     found = classes.best(outputs, (), 1)
+    if not found and all(name in outputs for name in DETECTIONS):
+        return 0
     if not found:
         shapes = {name: list(array.shape) for name, array in outputs.items()}
         raise ModelError(f"cannot evaluate: no output is a list of scores, got {shapes}")

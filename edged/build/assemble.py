@@ -200,7 +200,11 @@ def assemble(
         wiring.PROGRAM: partition.program.to_bytes(),
         report.FILE: report.to_json(partition.report),
     }
-    for path, part in ((wiring.PRE, partition.pre), (wiring.POST, partition.post)):
+    for path, part in (
+        (wiring.PRE, partition.pre),
+        (wiring.POST, partition.post),
+        (wiring.BOXES, partition.boxes),
+    ):
         if part is not None:
             files[path] = part.SerializeToString(deterministic=True)
     if classes:

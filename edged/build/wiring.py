@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edged.compiler import Partition
     from edged.compiler.graph import Port
 
-PROGRAM, PRE, POST = "program.npu", "pre.onnx", "post.onnx"
+PROGRAM, PRE, POST, BOXES = "program.npu", "pre.onnx", "post.onnx", "boxes.onnx"
 _PICTURE_NAMES = ("images", "jpeg", "pictures")
 _OUTPUT_ALIAS = "output_alias"  # what the original service's clients ask for if not told otherwise
 
@@ -60,8 +60,9 @@ def wire(
             tuple(port.name for port in program.outputs),
         )
     )
-    if partition.post is not None:
-        stages.append(OnnxStage(POST, *_names(partition.post)))
+    for path, part in ((POST, partition.post), (BOXES, partition.boxes)):
+        if part is not None:
+            stages.append(OnnxStage(path, *_names(part)))
     return Signature(inputs, outputs), tuple(stages)
 
 
@@ -90,7 +91,7 @@ def _values(partition: Partition) -> set[str]:
     """Names that values between the stages have."""
     names = {port.name for port in (*partition.inputs, *partition.outputs)}
     names |= {port.name for port in (*partition.program.inputs, *partition.program.outputs)}
-    for model in (partition.pre, partition.post):
+    for model in (partition.pre, partition.post, partition.boxes):
         if model is not None:
             inputs, outputs = _names(model)
             names |= {*inputs, *outputs}

@@ -1,4 +1,4 @@
-"""``edged predict FILE...``: classifies pictures."""
+"""``edged predict FILE...``: classifies pictures, or shows the boxes that a detector finds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 from edged import config
 from edged.cli._table import table as formatted
 from edged.errors import RequestError
+from edged.manifest import DETECTIONS
 
 if TYPE_CHECKING:
     from edged.client import Class, Client, Prediction
 
-HELP = "send pictures to the model; shows classes and the time in each stage"
+HELP = "send pictures to the model; shows classes or boxes, and the time in each stage"
 TOP_LIMIT = 16
+SURE = 0.5  # score from which on boxes are shown unless --top says how many
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JPEG or PNG")
     parser.add_argument("--json", action="store_true", help="one JSON object per file")
-    parser.add_argument("--top", type=_top, default=1, metavar="K", help="classes to show: 1 to 16")
+    parser.add_argument(
+        "--top",
+        type=_top,
+        metavar="K",
+        help=f"classes or boxes to show: 1 to 16 (default: the best class; boxes from {SURE} on)",
+    )
     parser.add_argument(
         "--input", default="images", metavar="NAME", help="of the model's signature"
     )
@@ -57,15 +64,33 @@ def _ask(client: Client, path: Path, arguments: argparse.Namespace) -> Predictio
     """Returns the answer for one file, or why there is none."""
     try:
         picture = path.read_bytes()
-        return client.predict(
-            {arguments.input: picture}, top=arguments.top, timeout=arguments.timeout
-        )
+        top = TOP_LIMIT if arguments.top is None else arguments.top
+        answer = client.predict({arguments.input: picture}, top=top, timeout=arguments.timeout)
+        return answer if arguments.top else _best(answer)
     except OSError as exc:
         return f"cannot read it: {exc.strerror}"
     except RequestError as exc:
         if exc.code in ("UNAVAILABLE", "NOT_FOUND"):  # the other files would fare no better
             raise
         return f"{exc.code}: {exc}"
+
+
+def _best(answer: Prediction) -> Prediction:
+    """Returns the answer with what is shown where nobody said how much."""
+    boxes = _boxes(answer)
+    top = answer.top[:1] if boxes is None else [c for c in answer.top if c.score >= SURE]
+    return dataclasses.replace(answer, top=tuple(top))
+
+
+def _boxes(answer: Prediction) -> list[list[float]] | None:
+    """Returns the boxes of ``answer.top``: top, left, bottom, right; None from a classifier."""
+    boxes, *beside = (answer.outputs.get(name) for name in DETECTIONS)
+    if boxes is None or isinstance(boxes, list) or any(each is None for each in beside):
+        return None
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or not len(answer.top) <= boxes.shape[1]:
+        return None
+    found: list[list[float]] = boxes[0, : len(answer.top)].tolist()
+    return found
 
 
 def _target(arguments: argparse.Namespace) -> str:
@@ -92,7 +117,11 @@ def table(answers: Sequence[tuple[Path, Prediction | str]]) -> str:
             for stage in answer.times_us
         )
     )
-    headers = ["file", "class", "confidence", *(f"{stage} ms" for stage in stages), "total ms"]
+    sides = []
+    if any(not isinstance(answer, str) and _boxes(answer) is not None for _, answer in answers):
+        sides = ["top", "left", "bottom", "right"]
+    times = [*(f"{stage} ms" for stage in stages), "total ms"]
+    headers = ["file", "class", "confidence", *sides, *times]
     rows: list[list[object]] = []
     notes = []
     for path, answer in answers:
@@ -100,16 +129,25 @@ def table(answers: Sequence[tuple[Path, Prediction | str]]) -> str:
             rows.append([path.name, *(None for _ in headers[1:])])
             notes.append(f"{path}: {answer}")
         else:
-            rows += _rows(path, answer, stages)
+            rows += _rows(path, answer, stages, len(sides))
     return "\n".join([formatted(headers, rows), *notes])
 
 
-def _rows(path: Path, answer: Prediction, stages: Sequence[str]) -> list[list[object]]:
+def _rows(path: Path, answer: Prediction, stages: Sequence[str], sides: int) -> list[list[object]]:
     times = [_ms(answer.times_us.get(stage)) for stage in stages] + [_ms(answer.total_us)]
+    boxes = _boxes(answer) if sides else None
     if not answer.top:
-        return [[path.name, None, None, *times]]
-    rows: list[list[object]] = [["", _name(c), c.score, *(None for _ in times)] for c in answer.top]
-    rows[0] = [path.name, *rows[0][1:3], *times]
+        return [[path.name, None, None, *[None] * sides, *times]]
+    rows: list[list[object]] = [
+        [
+            "" if i else path.name,
+            _name(known),
+            known.score,
+            *([None] * sides if boxes is None else boxes[i]),
+            *([None] * len(times) if i else times),
+        ]
+        for i, known in enumerate(answer.top)
+    ]
     return rows
 
 
@@ -129,6 +167,7 @@ def _facts(path: Path, answer: Prediction | str) -> dict[str, Any]:
     return {
         "file": str(path),
         "top": [dataclasses.asdict(each) for each in answer.top],
+        **({} if (boxes := _boxes(answer)) is None else {"boxes": boxes}),
         "times_us": answer.times_us,
         "queued_us": answer.queued_us,
         "parked_us": answer.parked_us,

@@ -13,6 +13,7 @@ from edged.compiler.graph import Graph, Node, Port
 from edged.compiler.load import load
 from edged.compiler.place import Placement, place
 from edged.compiler.report import PlacedRow, ReportRow, in_order
+from edged.compiler.rest import rest
 from edged.compiler.source import ModelSource
 from edged.compiler.steps import Relabel
 from edged.errors import ModelError
@@ -37,6 +38,8 @@ class Partition:
             read inputs of the model and outputs of ``pre``.
         report: one row for each node of the model, in its order.
         inputs, outputs: of the model, batch first as -1.
+        boxes: the CPU's part that picks a detector's boxes, where that is apart from ``post``
+            (``rest``), or None; batch 1. It may read outputs of ``post`` too.
     """
 
     pre: ModelProto | None = field(repr=False)
@@ -45,6 +48,7 @@ class Partition:
     report: tuple[ReportRow, ...] = field(repr=False)
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    boxes: ModelProto | None = field(default=None, repr=False)
 
 
 def compile_model(
@@ -102,13 +106,15 @@ def partition(
         raise ModelError(f"cannot partition model: {_nothing_left(placement)}")
     drafts = draft(placement)
     after, leaving = _after(placement)
+    post, boxes = rest(graph, after)
     return Partition(
         pre=_before(placement),
         program=_program(placement, drafts, leaving, format, sku),
-        post=_rest(placement, after),
+        post=post,
         report=in_order(_rows(placement, drafts, after)),
         inputs=tuple(graph.ports[name] for name in graph.inputs),
         outputs=tuple(graph.ports[name] for name in graph.outputs),
+        boxes=boxes,
     )
 
 
@@ -182,13 +188,6 @@ def _before(placement: Placement) -> ModelProto | None:
     wanted = outside.union(graph.outputs)
     outputs = [name for node in nodes for name in node.outputs if name in wanted]
     return extract(graph, nodes, outputs, "pre") if nodes else None
-
-
-def _rest(placement: Placement, nodes: Sequence[Node]) -> ModelProto | None:
-    graph = placement.graph
-    made = {name for node in nodes for name in node.outputs}
-    outputs = [name for name in graph.outputs if name in made]
-    return extract(graph, nodes, outputs, "post") if nodes else None
 
 
 def _rows(placement: Placement, drafts: Drafts, after: Sequence[Node]) -> list[PlacedRow]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edged.manifest.model import Manifest
 from edged.manifest.parts import (
+    DETECTIONS,
     TYPES,
     Golden,
     ImageStage,
@@ -20,6 +21,7 @@ from edged.manifest.parts import (
 from edged.manifest.preprocess import PRESETS, Preprocess, preprocess_array
 
 __all__ = [
+    "DETECTIONS",
     "PRESETS",
     "TYPES",
     "Golden",

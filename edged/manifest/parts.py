@@ -16,6 +16,14 @@ TYPES = (
 )
 """Types of a signature's tensors: NumPy's names, and ``string`` for pictures (JPEG or PNG)."""
 
+DETECTIONS = ("boxes", "scores", "classes")
+"""Names of a detector's outputs, all float32, best first, what is left over being zero:
+
+- boxes ``[N, K, 4]``: top, left, bottom and right in parts of the picture;
+- scores ``[N, K]``;
+- classes ``[N, K]``: their numbers, 0 being none.
+"""
+
 
 @dataclass(frozen=True)
 class TensorSpec:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edged.zoo import boxes
 from edged.zoo.layers import (
     INPUT,
     Add,
@@ -16,6 +17,7 @@ from edged.zoo.layers import (
     Concat,
     Convolution,
     Dense,
+    Detections,
     Flatten,
     L2Norm,
     Layer,
@@ -46,7 +48,7 @@ def write(network: Network, variables: Mapping[str, Array], classes: int) -> Mod
     """
     from onnx import TensorProto, helper
 
-    writing = _Writing(variables, classes)
+    writing = Writing(variables, classes)
     for layer in network.layers:
         writing.layer(layer)
     size = network.size
@@ -66,7 +68,7 @@ def write(network: Network, variables: Mapping[str, Array], classes: int) -> Mod
     )
 
 
-class _Writing:
+class Writing:
     """A graph while it is written: its nodes and parameters."""
 
     def __init__(self, variables: Mapping[str, Array], classes: int) -> None:
@@ -83,20 +85,22 @@ class _Writing:
         elif isinstance(layer, Dense):
             self._dense(layer)
         elif isinstance(layer, BatchNorm):
-            parameters = [self._parameter(name, self._variables[name]) for name in layer.parameters]
+            parameters = [self.parameter(name, self._variables[name]) for name in layer.parameters]
             inputs = [*sources, *parameters]
-            self._node("BatchNormalization", layer.output, inputs, epsilon=layer.epsilon)
+            self.node("BatchNormalization", layer.output, inputs, epsilon=layer.epsilon)
         elif isinstance(layer, L2Norm):
             unit = f"{layer.name}/l2_normalize"
-            self._node("LpNormalization", unit, sources, axis=1, p=2)
+            self.node("LpNormalization", unit, sources, axis=1, p=2)
             gamma = self._variables[layer.gamma].reshape(1, -1, 1, 1)
-            self._node("Mul", layer.output, [unit, self._parameter(layer.gamma, gamma)])
+            self.node("Mul", layer.output, [unit, self.parameter(layer.gamma, gamma)])
         elif isinstance(layer, Pool):
             self._pool(layer)
         elif isinstance(layer, Reshape):
             shape = np.array([0, *sized(layer.shape, self._classes)], np.int64)  # 0: as it is
-            name = self._parameter(f"{layer.output}/shape", shape)
-            self._node("Reshape", layer.output, [*sources, name])
+            name = self.parameter(f"{layer.output}/shape", shape)
+            self.node("Reshape", layer.output, [*sources, name])
+        elif isinstance(layer, Detections):
+            boxes.write(self, layer)
         else:
             self._plain(layer, sources)
 
@@ -106,20 +110,20 @@ class _Writing:
         sources: list[str],
     ) -> None:
         if isinstance(layer, ChannelsLast):
-            self._node("Transpose", layer.output, sources, perm=[0, 2, 3, 1])
+            self.node("Transpose", layer.output, sources, perm=[0, 2, 3, 1])
         elif isinstance(layer, Softmax | Concat):
-            self._node(type(layer).__name__, layer.output, sources, axis=1)
+            self.node(type(layer).__name__, layer.output, sources, axis=1)
         else:
             op = "GlobalAveragePool" if isinstance(layer, Mean) else type(layer).__name__
-            self._node(op, layer.output, sources)
+            self.node(op, layer.output, sources)
 
     def _convolution(self, layer: Convolution) -> None:
         kernel = self._variables[layer.weights].transpose(3, 2, 0, 1)  # HWIO to OIHW
-        inputs = [layer.source, self._parameter(layer.weights, kernel)]
+        inputs = [layer.source, self.parameter(layer.weights, kernel)]
         if layer.bias:
-            inputs.append(self._parameter(layer.biases, self._variables[layer.biases]))
+            inputs.append(self.parameter(layer.biases, self._variables[layer.biases]))
         more = {"dilations": [layer.dilation] * 2} if layer.dilation != 1 else {}
-        self._node(
+        self.node(
             "Conv",
             layer.output,
             inputs,
@@ -133,14 +137,14 @@ class _Writing:
         weights, biases = self._variables[layer.weights], self._variables[layer.biases]
         matrix = weights.reshape(-1, weights.shape[-1])
         parameters = [
-            self._parameter(layer.weights, matrix),
-            self._parameter(layer.biases, biases),
+            self.parameter(layer.weights, matrix),
+            self.parameter(layer.biases, biases),
         ]
-        self._node("Gemm", layer.output, [layer.source, *parameters])
+        self.node("Gemm", layer.output, [layer.source, *parameters])
 
     def _pool(self, layer: Pool) -> None:
         pads = {"pads": list(layer.pads)} if any(layer.pads) else {}
-        self._node(
+        self.node(
             "MaxPool" if layer.kind == "max" else "AveragePool",
             layer.output,
             [layer.source],
@@ -149,17 +153,26 @@ class _Writing:
             **pads,
         )
 
-    def _parameter(self, name: str, array: Array | npt.NDArray[np.int64]) -> str:
+    def parameter(self, name: str, array: Array | npt.NDArray[np.int64]) -> str:
+        """Adds a constant; returns its name."""
         from onnx import numpy_helper
 
-        self.parameters.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.parameters.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
-    def _node(
+    def node(
         self, op: str, output: str, inputs: list[str], **attributes: int | float | list[int]
+    ) -> str:
+        """Adds a node that is called like its output; returns that."""
+        self.several(op, [output], inputs, **attributes)
+        return output
+
+    def several(
+        self, op: str, outputs: list[str], inputs: list[str], **attributes: int | float | list[int]
     ) -> None:
+        """Adds a node with several outputs that is called like the first of them."""
         from onnx import helper
 
-        node = helper.make_node(op, inputs, [output], name=output)
+        node = helper.make_node(op, inputs, outputs, name=outputs[0])
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(node)

@@ -269,6 +269,14 @@ class Concat(_Joining):
     """Maps behind each other along their channels."""
 
 
+@dataclass(frozen=True)
+class Detections(_Joining):
+    """What SSD's answers mean: boxes, and beside them their scores and classes (``boxes``).
+
+    It reads the logits of all scales, then the localisations.
+    """
+
+
 Layer: TypeAlias = (
     Convolution
     | Dense
@@ -283,6 +291,7 @@ Layer: TypeAlias = (
     | Reshape
     | Add
     | Concat
+    | Detections
 )
 
 

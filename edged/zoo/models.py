@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from edged.manifest import PRESETS
+from edged.manifest import PRESETS, Preprocess
 from edged.zoo import densenet, graph, resnet, ssd, vgg
 from edged.zoo.layers import Network
 from edged.zoo.model import ZooModel
@@ -34,12 +34,17 @@ class Recipe:
     preset: str
     output_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def preprocess(self) -> Preprocess:
+        """From a picture to the graph's input."""
+        return replace(PRESETS[self.preset], layout="nchw")
+
     def make(self, name: str, weights: Weights) -> ZooModel:
         """Returns the model with these weights."""
         return ZooModel(
             name=name,
             graph=graph.write(self.network, weights.variables, weights.classes),
-            preprocess=replace(PRESETS[self.preset], layout="nchw"),
+            preprocess=self.preprocess,
             input_names=_INPUT_NAMES,
             output_aliases=self.output_aliases,
             notes=weights.notes,

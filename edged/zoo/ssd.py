@@ -5,9 +5,10 @@ shrink the map to 1 x 1. Six maps are looked at by two 3x3 convolutions each: on
 that move and scale each default box, the other a logit for each class, class 0 being no object.
 ``block4`` is normalised to length ``gamma`` first. ``pool5`` is 3x3 with stride 1.
 
-The answer is what these convolutions make, as TensorFlow reshaped it: ``Reshape:0`` are the boxes'
-``[N, rows, columns, boxes, 4]``, ``Reshape_1:0`` the logits ``[N, rows, columns, boxes, classes]``.
-The original service's clients decoded them.
+The original service answered with what these convolutions make, as TensorFlow reshaped it:
+``Reshape:0`` are the boxes' ``[N, rows, columns, boxes, 4]``, ``Reshape_1:0`` the logits
+``[N, rows, columns, boxes, classes]``. Its clients decoded them. Here they are outputs
+too, and what a client would make of them (``boxes``) are three more.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edged.manifest import DETECTIONS
 from edged.zoo import vgg
 from edged.zoo.layers import (
     ChannelsLast,
     Convolution,
+    Detections,
     L2Norm,
     Layer,
     Network,
@@ -31,6 +34,9 @@ from edged.zoo.layers import (
 )
 
 SCOPE = "ssd_300_vgg"
+BOXES, SCORES, NUMBERS = DETECTIONS
+LIMIT = 200
+"""Of boxes in an answer."""
 SIZE = 300
 CLASSES = 21
 """Pascal VOC's twenty, and none."""
@@ -44,13 +50,23 @@ class Scale:
         block: its name.
         size: height and width.
         channels: of the map.
-        boxes: a pixel.
+        step: pixels of the picture from one pixel of the map to the next.
+        sides: of the square default boxes, in pixels of the picture: the small one's, and the one
+            with which its mean (geometric) is the large one's.
+        ratios: width to height of the others, which have the small one's area.
     """
 
     block: str
     size: int
     channels: int
-    boxes: int
+    step: int
+    sides: tuple[int, int]
+    ratios: tuple[float, ...]
+
+    @property
+    def boxes(self) -> int:
+        """Default boxes a pixel."""
+        return 2 + len(self.ratios)
 
     @property
     def localisations(self) -> str:
@@ -69,18 +85,19 @@ class Scale:
         return f"{SCOPE}/{names.get(self.block, f'{self.block}/conv3x3')}/Relu"
 
 
+_FEW, _MORE = (2, 1 / 2), (2, 1 / 2, 3, 1 / 3)
 SCALES = (
-    Scale("block4", 38, 512, 4),
-    Scale("block7", 19, 1024, 6),
-    Scale("block8", 10, 512, 6),
-    Scale("block9", 5, 256, 6),
-    Scale("block10", 3, 256, 4),
-    Scale("block11", 1, 256, 4),
+    Scale("block4", 38, 512, 8, (21, 45), _FEW),
+    Scale("block7", 19, 1024, 16, (45, 99), _MORE),
+    Scale("block8", 10, 512, 32, (99, 153), _MORE),
+    Scale("block9", 5, 256, 64, (153, 207), _MORE),
+    Scale("block10", 3, 256, 100, (207, 261), _FEW),
+    Scale("block11", 1, 256, 300, (261, 315), _FEW),
 )
 
 
 def network() -> Network:
-    """Returns the network; outputs are the logits of all scales, then the boxes'."""
+    """Returns the network; its outputs are all logits, all localisations, what they decode to."""
     layers = [*list(vgg.blocks(SCOPE, SIZE))[:-1], *_more()]
     for scale in SCALES:
         layers += _looks(scale)
@@ -88,6 +105,13 @@ def network() -> Network:
         each.logits: (each.size, each.size, each.boxes, PerClass()) for each in SCALES
     }
     outputs |= {each.localisations: (each.size, each.size, each.boxes, 4) for each in SCALES}
+    layers.append(
+        Detections(
+            BOXES,
+            tuple(each.logits for each in SCALES) + tuple(each.localisations for each in SCALES),
+        )
+    )
+    outputs |= {BOXES: (LIMIT, 4), SCORES: (LIMIT,), NUMBERS: (LIMIT,)}
     return Network(SCOPE, SIZE, tuple(layers), outputs, CLASSES)
 
 

@@ -56,7 +56,7 @@ class OnnxStage:
 
         Args:
             values: the graph's inputs by name; others are not looked at.
-            wanted: names of outputs; only what they need is computed.
+            wanted: names of outputs; the graph is computed whole all the same.
 
         Raises:
             RequestError: an input has a shape or type that the graph does not take.

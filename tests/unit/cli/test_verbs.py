@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edged import __main__, cli, messages
@@ -104,6 +106,83 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_tried(
 
 def answer(*classes: Class, **times: int) -> Prediction:
     return Prediction({}, top=classes, times_us=times, total_us=2500)
+
+
+def detection(*classes: Class) -> Prediction:
+    boxes = np.zeros((1, 5, 4), np.float32)
+    boxes[0, :2] = [[0.25, 0.5, 0.75, 1.0], [0, 0, 0.125, 0.5]]
+    outputs = {"boxes": boxes, "scores": boxes[..., 0], "classes": boxes[..., 0]}
+    return Prediction(dict(outputs), top=classes, times_us={"npu": 900}, total_us=2500)
+
+
+def test_a_detectors_boxes_have_a_row_each() -> None:
+    found = detection(Class(15, "person", 0.75), Class(2, "", 0.5))
+    lines = predict.table([(Path("x/a.jpg"), found), (Path("b.jpg"), detection())]).splitlines()
+    assert lines[0].split()[:7] == ["file", "class", "confidence", "top", "left", "bottom", "right"]
+    assert lines[1].split()[:7] == ["a.jpg", "person", "0.750", "0.250", "0.500", "0.750", "1.000"]
+    assert lines[2].split()[:7] == ["class", "2", "0.500", "0.000", "0.000", "0.125", "0.500"]
+    assert lines[3].split()[:6] == ["b.jpg", "-", "-", "-", "-", "-"]
+
+
+def test_a_classifier_and_a_detector_share_a_table() -> None:
+    found = [(Path("a.jpg"), detection(Class(1, "x", 0.5))), (Path("b.jpg"), answer())]
+    assert [line.split()[0] for line in predict.table(found).splitlines()[1:]] == ["a.jpg", "b.jpg"]
+
+
+class Asked:
+    """A client that notes what it is asked and answers the same."""
+
+    def __init__(self, answer: Prediction) -> None:
+        self.answer = answer
+        self.top = 0
+
+    def __call__(self, *_: object, **__: object) -> Asked:
+        return self
+
+    def __enter__(self) -> Asked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def predict(self, _: object, top: int, timeout: float) -> Prediction:
+        self.top = top
+        return dataclasses.replace(self.answer, top=self.answer.top[:top])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "classes", "boxes"), [([], [15, 2], 2), (["--top", "3"], [15, 2, 7], 3)]
+)
+def test_unless_told_how_many_the_sure_boxes_are_shown(
+    arguments: list[str],
+    classes: list[int],
+    boxes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"jpeg")
+    found = detection(Class(15, "a", 0.75), Class(2, "", 0.5), Class(7, "b", 0.49))
+    monkeypatch.setattr("edged.client.Client", Asked(found))
+    assert __main__.main(["predict", str(tmp_path / "a.jpg"), "--json", *arguments]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [each["index"] for each in facts["top"]] == classes
+    assert len(facts["boxes"]) == boxes
+    assert facts["boxes"][0] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_of_a_classifier_the_best_class_is_shown_unless_more_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"jpeg")
+    monkeypatch.setattr(
+        "edged.client.Client", Asked(answer(Class(1, "dent", 0.4), Class(0, "ok", 0.3)))
+    )
+    for arguments, count in (([], 1), (["--top", "2"], 2)):
+        assert __main__.main(["predict", str(tmp_path / "a.jpg"), "--json", *arguments]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert len(facts["top"]) == count
+        assert "boxes" not in facts
 
 
 def test_the_table_has_a_column_for_each_stage_and_a_row_for_each_class() -> None:

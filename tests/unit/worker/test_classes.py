@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edged.worker.classes import TEXT_LIMIT, TOP_LIMIT, best, text
 
@@ -16,6 +18,40 @@ def test_the_best_classes_of_the_first_item_come_first() -> None:
     found = best({"scores": SCORES}, LABELS, 2)
     assert [(each["index"], each["label"]) for each in found] == [(1, "scratch"), (2, "dent")]
     assert [round(each["score"], 3) for each in found] == [0.6, 0.3]
+
+
+def detected(scores: list[float], numbers: list[float]) -> dict[str, npt.NDArray[Any]]:
+    count = len(scores)
+    return {
+        "logits": np.ones((1, 4), np.float32),
+        "boxes": np.zeros((1, count, 4), np.float32),
+        "scores": np.array([scores], np.float32),
+        "classes": np.array([numbers], np.float32),
+    }
+
+
+def test_a_detectors_classes_are_its_boxes_best_first() -> None:
+    found = best(detected([0.75, 0.5, 0.5, 0], [2, 1, 9, 0]), LABELS, 5)
+    assert [(each["index"], each["label"], each["score"]) for each in found] == [
+        (2, "dent", 0.75),
+        (1, "scratch", 0.5),
+        (9, "", 0.5),
+    ]
+    assert best(detected([0.75, 0.5], [2, 1]), LABELS, 1) == found[:1]
+    assert len(best(detected([0.5] * 40, [1] * 40), (), 40)) == TOP_LIMIT
+
+
+def test_a_detector_that_finds_nothing_sees_no_class() -> None:
+    assert best(detected([0, 0], [0, 0]), LABELS, 1) == []
+
+
+def test_what_is_no_answer_of_a_detector_is_not_read_as_one() -> None:
+    outputs = detected([0.5, 0.25], [1, 2])
+    assert best(outputs | {"classes": np.zeros((1, 3), np.float32)}, LABELS, 1) == []
+    assert best(detected([np.nan], [1]), LABELS, 1) == []
+    assert best(detected([0.5], [np.nan]), LABELS, 1) == []
+    assert best(detected([0.5], [-1]), LABELS, 1) == []
+    assert best(detected([0.5], [np.inf]), LABELS, 1) == []
 
 
 def test_labels_of_another_number_of_classes_are_not_shown() -> None:
