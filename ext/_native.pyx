@@ -105,12 +105,18 @@ cdef class Loaded:
     cdef npu.pool *_pool
     cdef const npu.bfp_kernels *_chosen
     cdef int _inputs, _outputs, _steps
+    cdef const float **_from
+    cdef float **_to
 
     def __cinit__(self, list maps, list chains, list inputs, list outputs, int mantissa, int numerics,
                   int threads, isa):
         cdef npu.npu_specification spec
         self._chosen = _kernels(isa)
         self._inputs, self._outputs, self._steps = len(inputs), len(outputs), len(chains)
+        self._from = <const float **> calloc(self._inputs + 1, sizeof(float *))
+        self._to = <float **> calloc(self._outputs + 1, sizeof(float *))
+        if self._from == NULL or self._to == NULL:
+            raise MemoryError("cannot load a program: memory is short")
         self._pool = npu.pool_open(threads)
         if self._pool == NULL:
             raise MemoryError(f"cannot start {threads} threads")
@@ -148,6 +154,8 @@ cdef class Loaded:
     def __dealloc__(self):
         npu.npu_unload(self._npu)
         npu.pool_close(self._pool)
+        free(self._from)
+        free(self._to)
 
     @property
     def isa(self):
@@ -163,23 +171,19 @@ cdef class Loaded:
         Returns:
             -1, or the number of the first input that holds a value float16 cannot.
         """
-        cdef const float *from_[64]
-        cdef float *to[64]
         cdef const float[::1] source
         cdef float[::1] target
         cdef int bad
         if len(inputs) != self._inputs or len(outputs) != self._outputs:
             raise ValueError("wrong number of arrays")
-        if len(inputs) > 64 or len(outputs) > 64:
-            raise ValueError("more than 64 ports")
         for i, array in enumerate(inputs):
             source = array
-            from_[i] = &source[0]
+            self._from[i] = &source[0]
         for i, array in enumerate(outputs):
             target = array
-            to[i] = &target[0]
+            self._to[i] = &target[0]
         with nogil:
-            bad = npu.npu_run(self._npu, from_, to)
+            bad = npu.npu_run(self._npu, self._from, self._to)
         return bad
 
     def times(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,9 @@ def test_float32_mode_agrees_with_the_reference_s(program: npu.Program, seed: in
     device.load(program)
     expected = npu.reference.run(program, x, numerics="float32")
     for name, y in device.run(x).items():
+        # A clip hides how large the sums before it were, whose last places differ.
         scale = max(1.0, float(np.abs(expected[name]).max()))
-        np.testing.assert_allclose(y / scale, expected[name] / scale, atol=2e-4)
+        np.testing.assert_allclose(y / scale, expected[name] / scale, atol=1e-3)
 
 
 def _layer(channels: int = 64, rows: int = 64, gain: float = 1.0) -> npu.Program:
@@ -92,6 +94,16 @@ def test_counters_tell_runs_chains_and_tile_operations() -> None:
     assert counted["runs"] == 3
     assert counted["chains"] == 3
     assert counted["tile_operations"] == 3 * 42 * 9 * 2 * 2
+
+
+def test_a_program_may_have_any_number_of_outputs() -> None:
+    program = _layer()
+    outputs = tuple(port(f"y{i}", 1, "NCHW", program.tensors) for i in range(300))
+    many = dataclasses.replace(program, outputs=outputs)
+    x = np.random.default_rng(1).normal(size=many.inputs[0].shape).astype(np.float32)
+    device = npu.open(threads=1)
+    device.load(many)
+    assert same_bits(device.run(x), npu.reference.run(many, x))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 65520.0, 1e30])

@@ -81,6 +81,21 @@ def test_an_image_of_ssd_passes_its_golden_test_and_answers_pictures_with_boxes(
     pipeline.close()
 
 
+def test_an_image_of_densenet_passes_its_golden_test(tmp_path: Path) -> None:
+    built = assemble("densenet121", weights="random:3")
+    for path, data in built.files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    pipeline = Pipeline.open(tmp_path)
+    golden.check(pipeline, tmp_path)
+    (scores,) = pipeline.run(
+        {"Placeholder:0": [write_png(Drawing(1).picture(240, 320))]}
+    ).outputs.values()
+    assert scores.sum() == pytest.approx(1, abs=1e-4)
+    assert "the answers mean nothing" in built.notes[0]
+    pipeline.close()
+
+
 def test_densenets_pictures_are_scaled() -> None:
     model = zoo.make("densenet121", weights="random:1", classes=2)
     settings = model.preprocess
