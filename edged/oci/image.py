@@ -210,6 +210,7 @@ def write_image(
     Raises:
         StoreError: the disk failed.
     """
+    reference.check_writable()
     path = reference.path
     if reference.transport != ARCHIVE and path.exists():
         return _write(
