@@ -17,6 +17,7 @@ AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"]
 AVX512VNNI = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"]
 BFP = ["ext/bfp/kernels.h", "ext/bfp/block.h", "ext/bfp/rows.inc"]
 YMM = [*BFP, "ext/bfp/x86/ymm.inc"]
+ZMM = [*BFP, "ext/bfp/x86/avx512vnni_convolve.inc"]
 NPU = ["ext/npu/npu.h", "ext/npu/internal.h", "ext/npu/pool.h", *BFP]
 NPU_SOURCES = ("npu", "memory", "convolution", "rows", "ports", "float32", "pool")
 
@@ -43,7 +44,7 @@ def libraries(machine: str) -> list[Library]:
     if machine == "x86_64":
         x86 = "ext/bfp/x86"
         found += [
-            Library("edged_avx512vnni", [f"{x86}/avx512vnni.c"], AVX512VNNI, BFP),
+            Library("edged_avx512vnni", [f"{x86}/avx512vnni.c"], AVX512VNNI, ZMM),
             Library("edged_avxvnni", [f"{x86}/avxvnni.c"], [*AVX2, "-mavxvnni"], YMM),
             Library("edged_avx2", [f"{x86}/avx2.c"], AVX2, YMM),
         ]

@@ -22,7 +22,6 @@ VERBS = (
     "deploy",
     "undeploy",
     "status",
-    "images",
     "logs",
     "predict",
     "bench",

@@ -128,10 +128,10 @@ class Runtime(Protocol):
         """Returns a container that does not run yet."""
 
     async def reclaim(self) -> None:
-        """Removes what a daemon that was killed has left behind, before anything runs.
+        """Removes what a daemon that was killed has left behind. Nothing may run yet.
 
         Raises:
-            DeviceError: nothing could be run here.
+            DeviceError: something is still there.
         """
 
     def describe(self) -> str:

@@ -25,7 +25,9 @@ enum {
     BFP_LANES = 16,       /* rows come in multiples of this */
     BFP_GROUP_ROWS = 64,  /* rows of a tile at most */
     BFP_BLOCK_ALIGN = 64, /* bytes a block in memory is padded to */
-    BFP_STEP_ALIGN = 16   /* channels a dot product is padded to */
+    BFP_STEP_ALIGN = 16,  /* channels a dot product is padded to */
+    BFP_PARTS = 72,       /* parts of a convolution at most */
+    BFP_PART_PIXELS = 64  /* its pixels at most */
 };
 
 enum bfp_activation { BFP_NONE = 0, BFP_RELU = 1, BFP_RELU6 = 2 };
@@ -56,12 +58,49 @@ struct bfp_finish {
     uint8_t zero; /* with `block` */
 };
 
+/* The elements that meet one tile of every group, for some pixels. */
+struct bfp_part {
+    const uint8_t *const *x; /* a pointer a pixel, to which `offset` bytes are added */
+    size_t offset;
+    const float *x_scale; /* [BFP_PART_PIXELS], the first `pixels` of them used */
+};
+
+/* The end of a chain, where sums are never seen: values go to `raw` as float16 first. */
+struct bfp_ending {
+    struct bfp_finish to; /* of a residual's row up to the next multiple of BFP_LANES is read */
+    int rows;             /* of the row block, at most BFP_BLOCK */
+    uint16_t *raw;        /* [pixel][rows, rounded up to BFP_LANES]; may be to.halves */
+    size_t raw_stride;
+};
+
+/* A row block by some pixels, over parts in their order. */
+struct bfp_convolution {
+    int pixels, count, groups;
+    const struct bfp_part *parts; /* [count] */
+    const struct bfp_tile *tiles; /* of group g and part i at g * tiles_stride + i */
+    size_t tiles_stride;
+    uint8_t from_zero; /* what the elements store 0 as */
+    int first;         /* sums begin at 0 */
+    float *sums;       /* [pixel][BFP_BLOCK]: read unless `first`, written without `ending` */
+    const struct bfp_ending *ending;
+    int by_rows;        /* many weights meet few pixels */
+    const int8_t *next; /* weights of the row block that may be needed next, to be fetched */
+    size_t next_bytes;
+};
+
 struct bfp_kernels {
     const char *name;
 
     /* NULL, or called for every tile once its weights are in place, before it is multiplied; mantissa
      * and zero are those of the blocks it will meet. */
     void (*prepare)(struct bfp_tile *tile, int mantissa, uint8_t zero);
+
+    /* Rows of a group, 0 for BFP_GROUP_ROWS. */
+    int group_rows;
+
+    /* NULL, or what `multiply` and `finish` do at once, which are NULL then. Returns how many values
+     * saturated. */
+    uint64_t (*convolve)(const struct bfp_convolution *job);
 
     /* sums[pixel][row] = (first ? 0 : sums) + dot(x block, weights) * scales; one rounding a block.
      * x and x_scale: one pointer a pixel, to which `offset` bytes and `block` floats are added. */

@@ -9,8 +9,6 @@
 
 #include "internal.h"
 
-enum { GROUPS = BFP_BLOCK / BFP_GROUP_ROWS };
-
 static int padded_rows(int rows)
 {
     return ceil_div(rows, BFP_LANES) * BFP_LANES;
@@ -21,26 +19,34 @@ static int padded_channels(int channels)
     return ceil_div(channels, BFP_STEP_ALIGN) * BFP_STEP_ALIGN;
 }
 
-/* Rows of a group: 0 where the row block has only one. */
-static int group_rows(int rows, int row_block, int group)
+/* Rows of a group: 0 where the row block has no such group. */
+static int group_rows(const struct convolution *conv, int row_block, int group)
 {
-    int left = rows - row_block * BFP_BLOCK - group * BFP_GROUP_ROWS;
-    return left < 0 ? 0 : smaller(left, BFP_GROUP_ROWS);
+    int left = conv->rows - row_block * BFP_BLOCK - group * conv->group_rows;
+    return left < 0 ? 0 : smaller(left, conv->group_rows);
 }
 
-static struct bfp_tile *tile_at(const struct convolution *conv, int row_block, int group,
-                                int position, int block)
+static int groups_of(const struct convolution *conv)
 {
-    size_t position_at = (size_t)row_block * (size_t)conv->positions + (size_t)position;
-    size_t group_at = position_at * GROUPS + (size_t)group;
-    return conv->tiles + group_at * (size_t)conv->blocks + block;
+    return BFP_BLOCK / conv->group_rows;
+}
+
+/* Tiles of a group of rows: one a kernel position and block of channels, in the order of addition. */
+static int parts_of(const struct convolution *conv)
+{
+    return conv->positions * conv->blocks;
+}
+
+static struct bfp_tile *tile_at(const struct convolution *conv, int row_block, int group, int part)
+{
+    size_t group_at = (size_t)row_block * (size_t)groups_of(conv) + (size_t)group;
+    return conv->tiles + group_at * (size_t)parts_of(conv) + part;
 }
 
 struct packing {
     struct npu *npu;
     const struct npu_chain *chain;
     struct convolution *conv;
-    int rows;
     uint8_t zero;
 };
 
@@ -81,63 +87,90 @@ static void pack_row_block(void *job, int row_block, int thread)
     const struct packing *packing = job;
     const struct convolution *conv = packing->conv;
     (void)thread;
-    for (int group = 0; group < GROUPS; group++) {
-        int rows = group_rows(packing->rows, row_block, group);
-        int first = row_block * BFP_BLOCK + group * BFP_GROUP_ROWS;
-        for (int position = 0; rows > 0 && position < conv->positions; position++)
-            for (int block = 0; block < conv->blocks; block++)
-                pack_tile(packing, tile_at(conv, row_block, group, position, block), first, rows,
-                          position, block);
+    for (int group = 0; group < groups_of(conv); group++) {
+        int rows = group_rows(conv, row_block, group);
+        int first = row_block * BFP_BLOCK + group * conv->group_rows;
+        for (int part = 0; rows > 0 && part < parts_of(conv); part++)
+            pack_tile(packing, tile_at(conv, row_block, group, part), first, rows,
+                      part / conv->blocks, part % conv->blocks);
     }
 }
 
-/* Gives every tile its place, in the order in which `multiply` reads them: the kernels fetch the next
- * bytes ahead. Returns how many weights and rows that takes in all. */
-static void lay_out(struct convolution *conv, int rows, size_t *weights, size_t *all_rows)
+static void place_tile(struct convolution *conv, int row_block, int group, int part, size_t *weights,
+                       size_t *all_rows)
+{
+    struct bfp_tile *tile = tile_at(conv, row_block, group, part);
+    int left = smaller(conv->channels - part % conv->blocks * BFP_BLOCK, BFP_BLOCK);
+    tile->rows = padded_rows(group_rows(conv, row_block, group));
+    tile->channels = padded_channels(left);
+    if (conv->weights != NULL) {
+        tile->weights = conv->weights + *weights;
+        tile->scale = conv->scales + *all_rows;
+        tile->start = conv->starts + *all_rows;
+    }
+    *weights += (size_t)tile->rows * (size_t)tile->channels;
+    *all_rows += (size_t)tile->rows;
+}
+
+/* Gives every tile its place, in the order in which they are read: the kernels fetch the next bytes
+ * ahead. Returns how many weights and rows that takes in all. */
+static void lay_out(struct convolution *conv, size_t *weights, size_t *all_rows)
 {
     *weights = *all_rows = 0;
     for (int row_block = 0; row_block < conv->row_blocks; row_block++)
-        for (int position = 0; position < conv->positions; position++)
-            for (int group = 0; group < GROUPS; group++)
-                for (int block = 0; block < conv->blocks; block++) {
-                    struct bfp_tile *tile = tile_at(conv, row_block, group, position, block);
-                    int left = smaller(conv->channels - block * BFP_BLOCK, BFP_BLOCK);
-                    tile->rows = padded_rows(group_rows(rows, row_block, group));
-                    tile->channels = padded_channels(left);
-                    if (conv->weights != NULL) {
-                        tile->weights = conv->weights + *weights;
-                        tile->scale = conv->scales + *all_rows;
-                        tile->start = conv->starts + *all_rows;
-                    }
-                    *weights += (size_t)tile->rows * (size_t)tile->channels;
-                    *all_rows += (size_t)tile->rows;
-                }
+        for (int first = 0; first < parts_of(conv); first += conv->chunk)
+            for (int group = 0; group < groups_of(conv); group++)
+                for (int part = first; part < smaller(first + conv->chunk, parts_of(conv)); part++)
+                    place_tile(conv, row_block, group, part, weights, all_rows);
 }
 
-static void divide_pixels(struct convolution *conv, int pixels)
+/* How many parts are taken in one go: where the kernels keep sums in registers over many parts, all if
+ * possible; else those of one kernel position. */
+static int choose_chunk(const struct npu *npu, const struct convolution *conv)
 {
-    conv->panel = smaller(pixels, PANEL_PIXELS);
+    if (npu->kernels->convolve == NULL)
+        return conv->blocks;
+    return ceil_div(parts_of(conv), ceil_div(parts_of(conv), BFP_PARTS));
+}
+
+/* How the work is divided. Threads get neighbouring items, so these share what is larger: by pixels, a
+ * thread reads all weights and mostly what it wrote itself in the chain before; by rows, half of the
+ * weights and the whole source. Items are large enough not to be felt and small enough that threads end
+ * together. */
+static void divide(const struct npu *npu, struct convolution *conv, const struct npu_chain *chain)
+{
+    const struct map_place *source = &npu->maps[chain->source];
+    int pixels = pixels_of(&npu->maps[chain->target].map), threads = pool_threads(npu->pool);
+    int64_t depth = (int64_t)conv->positions * conv->channels;
+    int64_t work = depth * smaller(conv->rows, BFP_BLOCK);
+    int most = ITEM_WORK / work < PANEL_PIXELS ? (int)(ITEM_WORK / work) : PANEL_PIXELS;
+    conv->by_rows = !chain->expander && conv->row_blocks % threads == 0 &&
+                    depth * conv->rows > (int64_t)pixels_of(&source->map) * source->map.channels;
+    most = conv->by_rows ? PANEL_PIXELS : most < TILE_PIXELS ? TILE_PIXELS : most;
+    int panels = ceil_div(pixels, most);
+    panels = conv->by_rows ? panels : ceil_div(panels, threads) * threads;
+    conv->panel = ceil_div(ceil_div(pixels, panels), TILE_PIXELS) * TILE_PIXELS;
     conv->panels = ceil_div(pixels, conv->panel);
 }
 
 static int allocate(const struct npu *npu, struct convolution *conv, const struct npu_chain *chain)
 {
-    int rows = npu->maps[chain->target].map.channels;
     size_t weights, all_rows;
-    conv->tiles = npu_allocate((size_t)conv->row_blocks * GROUPS * (size_t)conv->positions *
-                                   (size_t)conv->blocks,
+    conv->tiles = npu_allocate((size_t)conv->row_blocks * (size_t)groups_of(conv) *
+                                   (size_t)parts_of(conv),
                                sizeof *conv->tiles);
     conv->bias = npu_allocate((size_t)conv->row_blocks * BFP_BLOCK, sizeof *conv->bias);
     if (conv->tiles == NULL || conv->bias == NULL)
         return 0;
-    lay_out(conv, rows, &weights, &all_rows);
+    lay_out(conv, &weights, &all_rows);
     conv->weights = npu_allocate(weights, 1);
     conv->scales = npu_allocate(all_rows, sizeof *conv->scales);
     conv->starts = npu_allocate(all_rows, sizeof *conv->starts);
     if (conv->weights == NULL || conv->scales == NULL || conv->starts == NULL)
         return 0;
-    lay_out(conv, rows, &weights, &all_rows);
-    npu->kernels->to_float(chain->bias, conv->bias, (size_t)rows);
+    lay_out(conv, &weights, &all_rows);
+    conv->row_block_bytes = weights / (size_t)conv->row_blocks;
+    npu->kernels->to_float(chain->bias, conv->bias, (size_t)conv->rows);
     return 1;
 }
 
@@ -151,13 +184,16 @@ struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain)
     conv->positions = chain->expander ? 1 : kernel;
     conv->channels = chain->expander ? kernel * channels : channels;
     conv->blocks = ceil_div(conv->channels, BFP_BLOCK);
-    conv->row_blocks = ceil_div(target->map.channels, BFP_BLOCK);
-    divide_pixels(conv, pixels_of(&target->map));
+    conv->rows = target->map.channels;
+    conv->row_blocks = ceil_div(conv->rows, BFP_BLOCK);
+    conv->group_rows = npu->kernels->group_rows > 0 ? npu->kernels->group_rows : BFP_GROUP_ROWS;
+    conv->chunk = choose_chunk(npu, conv);
+    divide(npu, conv, chain);
     if (!allocate(npu, conv, chain)) {
         npu_free_convolution(conv);
         return NULL;
     }
-    struct packing packing = {npu, chain, conv, target->map.channels, source->zero};
+    struct packing packing = {npu, chain, conv, source->zero};
     pool_run(npu->pool, pack_row_block, &packing, conv->row_blocks);
     return conv;
 }
@@ -195,20 +231,54 @@ static void find_windows(const struct convolving *job, struct scratch *scratch, 
     }
 }
 
-static void point_at(const struct convolving *job, struct scratch *scratch, int position, int pixels)
+/* Where the elements of some pixels lie that read one row of the source, from x on in steps. */
+struct reading {
+    const uint8_t **elements;
+    const float **scale;
+    int count, x, step;
+};
+
+static void point_outside(const struct convolving *job, const struct reading *at, int from, int to)
+{
+    for (int p = from; p < to; p++) {
+        at->elements[p] = job->npu->zero_row[job->source->zero != 0];
+        at->scale[p] = job->npu->zero_scale;
+    }
+}
+
+static void point_along(const struct convolving *job, const struct reading *at, int y)
+{
+    const struct map_place *source = job->source;
+    int width = source->map.width, blocks = source->blocks;
+    int from = at->x < 0 ? smaller(ceil_div(-at->x, at->step), at->count) : 0;
+    int to = at->x < width ? smaller(ceil_div(width - at->x, at->step), at->count) : 0;
+    if (y < 0 || y >= source->map.height || from >= to)
+        from = to = at->count;
+    point_outside(job, at, 0, from);
+    point_outside(job, at, to, at->count);
+    const uint8_t *elements = source->block + (ptrdiff_t)y * width * (ptrdiff_t)source->block_stride;
+    const float *scale = source->scale + (ptrdiff_t)y * width * blocks;
+    ptrdiff_t stride = (ptrdiff_t)source->block_stride;
+    for (int p = from; p < to; p++) {
+        ptrdiff_t x = at->x + p * at->step;
+        at->elements[p] = elements + x * stride;
+        at->scale[p] = scale + x * blocks;
+    }
+}
+
+/* Where the elements of a kernel position lie, for every pixel of a panel. */
+static void point_at(const struct convolving *job, int position, int first, int pixels,
+                     const uint8_t **elements, const float **scale)
 {
     const struct npu_chain *chain = &job->step->chain;
-    const struct map_place *source = job->source;
-    int dy = position / chain->kernel[1] * chain->dilation[0];
-    int dx = position % chain->kernel[1] * chain->dilation[1];
-    for (int p = 0; p < pixels; p++) {
-        int y = scratch->top[p] + dy, x = scratch->left[p] + dx;
-        int inside = y >= 0 && y < source->map.height && x >= 0 && x < source->map.width;
-        size_t at = inside ? (size_t)y * (size_t)source->map.width + (size_t)x : 0;
-        scratch->elements[p] = inside ? source->block + at * source->block_stride
-                                      : job->npu->zero_row[source->zero != 0];
-        scratch->element_scale[p] =
-            inside ? source->scale + at * (size_t)source->blocks : job->npu->zero_scale;
+    int dy = position / chain->kernel[1] * chain->dilation[0] - chain->pads[0];
+    int dx = position % chain->kernel[1] * chain->dilation[1] - chain->pads[1];
+    int width = job->target->map.width, y = first / width, x = first % width;
+    for (int p = 0; p < pixels; y++, x = 0) {
+        int count = smaller(width - x, pixels - p), step = chain->stride[1];
+        struct reading at = {elements + p, scale + p, count, x * step + dx, step};
+        point_along(job, &at, y * chain->stride[0] + dy);
+        p += count;
     }
 }
 
@@ -270,15 +340,17 @@ static void expand(const struct convolving *job, struct scratch *scratch, int pi
     }
 }
 
-static void multiply(const struct convolving *job, struct scratch *scratch, int row_block, int pixels)
+static void multiply(const struct convolving *job, struct scratch *scratch, int row_block, int first,
+                     int pixels)
 {
     const struct convolution *conv = job->step->convolution;
     for (int position = 0; position < conv->positions; position++) {
         if (!job->step->chain.expander)
-            point_at(job, scratch, position, pixels);
-        for (int group = 0; group < GROUPS; group++) {
-            const struct bfp_tile *tiles = tile_at(conv, row_block, group, position, 0);
-            float *sums = scratch->sums + group * BFP_GROUP_ROWS;
+            point_at(job, position, first, pixels, scratch->elements, scratch->element_scale);
+        for (int group = 0; group < groups_of(conv); group++) {
+            const struct bfp_tile *tiles =
+                tile_at(conv, row_block, group, position * conv->blocks);
+            float *sums = scratch->sums + group * conv->group_rows;
             for (int block = 0; tiles->rows > 0 && block < conv->blocks; block++)
                 job->npu->kernels->multiply(pixels, scratch->elements, (size_t)block * BFP_BLOCK,
                                             scratch->element_scale, (size_t)block, &tiles[block],
@@ -287,8 +359,13 @@ static void multiply(const struct convolving *job, struct scratch *scratch, int 
     }
 }
 
-static void finish(const struct convolving *job, struct scratch *scratch, int row_block, int first,
-                   int pixels)
+static int rows_of(const struct convolving *job, int row_block)
+{
+    return smaller(job->target->map.channels - row_block * BFP_BLOCK, BFP_BLOCK);
+}
+
+/* Where a row block's values go, from the first pixel of a panel on. */
+static struct bfp_finish find_end(const struct convolving *job, int row_block, int first)
 {
     const struct npu_chain *chain = &job->step->chain;
     const struct map_place *target = job->target;
@@ -312,8 +389,103 @@ static void finish(const struct convolving *job, struct scratch *scratch, int ro
         to.block = target->block + (size_t)first * target->block_stride + row;
         to.scale = target->scale + (size_t)first * (size_t)target->blocks + row_block;
     }
-    scratch->saturated += job->npu->kernels->finish(
-        pixels, smaller(target->map.channels - (int)row, BFP_BLOCK), scratch->sums, BFP_BLOCK, &to);
+    return to;
+}
+
+static void finish(const struct convolving *job, struct scratch *scratch, int row_block, int first,
+                   int pixels)
+{
+    struct bfp_finish to = find_end(job, row_block, first);
+    scratch->saturated += job->npu->kernels->finish(pixels, rows_of(job, row_block), scratch->sums,
+                                                    BFP_BLOCK, &to);
+}
+
+/* Raw values go into the float16 memory at once, unless there is none or its pixels are not whole
+ * vectors. */
+static struct bfp_ending make_ending(const struct convolving *job, struct scratch *scratch,
+                                     int row_block, int first)
+{
+    struct bfp_ending ending = {find_end(job, row_block, first), rows_of(job, row_block), scratch->raw,
+                                BFP_BLOCK};
+    if (ending.to.halves != NULL && ending.to.halves_stride % BFP_LANES == 0) {
+        ending.raw = ending.to.halves;
+        ending.raw_stride = ending.to.halves_stride;
+    }
+    return ending;
+}
+
+/* Points at the elements of a chunk. */
+static void find_parts(const struct convolving *job, struct scratch *scratch, int part, int count,
+                       int first, int pixels)
+{
+    int blocks = job->step->convolution->blocks, begin = part / blocks;
+    for (int i = 0; i < count; i++) {
+        int position = (part + i) / blocks, block = (part + i) % blocks;
+        const uint8_t **elements = scratch->elements + (position - begin) * BFP_PART_PIXELS;
+        float *scales = scratch->part_scales + i * BFP_PART_PIXELS;
+        if (!job->step->chain.expander && (i == 0 || block == 0))
+            point_at(job, position, first, pixels, elements, scratch->element_scale);
+        for (int p = 0; p < pixels; p++)
+            scales[p] = scratch->element_scale[p][block];
+        scratch->parts[i] = (struct bfp_part){elements, (size_t)block * BFP_BLOCK, scales};
+    }
+}
+
+/* What a thread's next item needs, as far as that is known, to be fetched during this one: the next row
+ * block, or the beginning of the next convolution. */
+static void find_next(const struct convolving *job, int row_block, int thread, struct bfp_convolution *of)
+{
+    const struct convolution *conv = job->step->convolution;
+    int threads = pool_threads(job->npu->pool), next = row_block + 1;
+    if (next == conv->row_blocks || (conv->by_rows && next % (conv->row_blocks / threads) == 0)) {
+        conv = job->step->next;
+        next = conv == NULL || !conv->by_rows ? 0 : conv->row_blocks / threads * thread;
+    }
+    if (conv == NULL)
+        return;
+    of->next = tile_at(conv, next, 0, 0)->weights;
+    of->next_bytes = conv->row_block_bytes;
+}
+
+/* A row block of a panel by kernels that do it at once. */
+static void convolve(const struct convolving *job, int thread, int row_block, int first, int pixels)
+{
+    struct scratch *scratch = &job->npu->scratch[thread];
+    const struct convolution *conv = job->step->convolution;
+    struct bfp_ending ending = make_ending(job, scratch, row_block, first);
+    for (int part = 0; part < parts_of(conv); part += conv->chunk) {
+        struct bfp_convolution of = {
+            .pixels = pixels,
+            .count = smaller(conv->chunk, parts_of(conv) - part),
+            .groups = ceil_div(ending.rows, conv->group_rows),
+            .parts = scratch->parts,
+            .tiles = tile_at(conv, row_block, 0, part),
+            .tiles_stride = (size_t)parts_of(conv),
+            .from_zero = job->source->zero,
+            .first = part == 0,
+            .sums = scratch->sums,
+            .by_rows = conv->by_rows,
+        };
+        if (first + pixels == pixels_of(&job->target->map) || conv->by_rows)
+            find_next(job, row_block, thread, &of);
+        if (part + of.count == parts_of(conv))
+            of.ending = &ending;
+        find_parts(job, scratch, part, of.count, first, pixels);
+        scratch->saturated += job->npu->kernels->convolve(&of);
+    }
+}
+
+/* Panel and row block of an item: within a thread's range, all panels of a row block after each other, so
+ * that its weights stay in the L2 cache. */
+static void find_item(const struct convolving *job, int item, int *panel, int *row_block)
+{
+    const struct convolution *conv = job->step->convolution;
+    int ranges = conv->by_rows ? 1 : pool_threads(job->npu->pool);
+    if (conv->panels % ranges != 0)
+        ranges = 1;
+    int panels = conv->panels / ranges, items = panels * conv->row_blocks;
+    *panel = item / items * panels + item % items % panels;
+    *row_block = item % items / panels;
 }
 
 static void convolve_item(void *argument, int item, int thread)
@@ -321,15 +493,26 @@ static void convolve_item(void *argument, int item, int thread)
     const struct convolving *job = argument;
     const struct convolution *conv = job->step->convolution;
     struct scratch *scratch = &job->npu->scratch[thread];
-    int expander = job->step->chain.expander;
-    int first = item % conv->panels * conv->panel, row_block = item / conv->panels;
+    int panel, row_block, last = conv->row_blocks;
+    if (job->step->chain.expander) {
+        panel = item;
+        row_block = 0;
+    } else {
+        find_item(job, item, &panel, &row_block);
+        last = row_block + 1;
+    }
+    int first = panel * conv->panel;
     int pixels = smaller(conv->panel, pixels_of(&job->target->map) - first);
-    int last = expander ? conv->row_blocks : row_block + 1;
-    find_windows(job, scratch, first, pixels);
-    if (expander)
+    if (job->step->chain.expander) {
+        find_windows(job, scratch, first, pixels);
         expand(job, scratch, pixels);
+    }
     for (; row_block < last; row_block++) {
-        multiply(job, scratch, row_block, pixels);
+        if (job->npu->kernels->convolve != NULL) {
+            convolve(job, thread, row_block, first, pixels);
+            continue;
+        }
+        multiply(job, scratch, row_block, first, pixels);
         finish(job, scratch, row_block, first, pixels);
     }
 }

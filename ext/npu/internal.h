@@ -8,7 +8,9 @@
 #include "npu.h"
 
 enum {
-    PANEL_PIXELS = 54,   /* output pixels of a work item: their sums and one tile fit the L1 cache */
+    PANEL_PIXELS = 56,   /* output pixels of a work item at most: their sums and one tile fit the L1 cache */
+    ITEM_WORK = 5000000, /* products of a work item, about */
+    TILE_PIXELS = 7,     /* a panel is a multiple of this, the pixels that kernels take at once */
     COPY_PIXELS = 64,    /* pixels of a work item of the row operations */
     CACHE_LINE = 64,
     COPY_STEP = 16       /* halves */
@@ -31,10 +33,14 @@ struct convolution {
     int positions; /* kernel positions that are read apart; 1 with the expander */
     int blocks;    /* of one position */
     int channels;  /* of one position */
-    int row_blocks;
+    int rows, row_blocks;
+    int group_rows;    /* rows of a group at most */
+    int chunk;         /* parts that are taken in one go */
     int panel, panels; /* output pixels of an item, items a row block */
-    struct bfp_tile *tiles; /* [row block][position][group][block] */
+    int by_rows;       /* threads divide rows, not pixels */
+    struct bfp_tile *tiles; /* [row block][group][position][block] */
     int8_t *weights;
+    size_t row_block_bytes; /* weights of a row block, on average */
     float *scales;
     int32_t *starts;
     float *bias; /* [row blocks * 128], 0 beyond the rows */
@@ -43,8 +49,11 @@ struct convolution {
 /* One thread's working memory. */
 struct scratch {
     float *sums;                 /* [PANEL_PIXELS][128] */
-    const uint8_t **elements;    /* [PANEL_PIXELS] */
-    const float **element_scale; /* [PANEL_PIXELS] */
+    uint16_t *raw;               /* [PANEL_PIXELS][128] float16 before saturation */
+    const uint8_t **elements;    /* [position of a chunk][BFP_PART_PIXELS] */
+    const float **element_scale; /* [PANEL_PIXELS], for `multiply` */
+    struct bfp_part *parts;      /* of a chunk */
+    float *part_scales;          /* [part of a chunk][BFP_PART_PIXELS] */
     int *top, *left;             /* [PANEL_PIXELS] first position of the window */
     uint16_t *windows;           /* expander: [PANEL_PIXELS] windows, and COPY_STEP halves of room */
     uint8_t *window_blocks;      /* expander: [PANEL_PIXELS] windows */
@@ -59,6 +68,7 @@ struct scratch {
 struct step {
     struct npu_chain chain;
     struct convolution *convolution;
+    const struct convolution *next; /* the one after it */
     float *scale, *bias; /* constants of the row operations as floats, padded to BFP_LANES */
     float *weights;      /* float32 mode: [position][channel][row] */
     int clears;          /* a copy that is the first into its target */

@@ -120,8 +120,11 @@ static int allocate_scratch(struct npu *npu)
         struct scratch *s = &npu->scratch[t];
         size_t blocks = PANEL_PIXELS * need.window_blocks;
         done &= (s->sums = npu_allocate(PANEL_PIXELS * BFP_BLOCK, sizeof(float))) != NULL;
-        done &= (s->elements = npu_allocate(PANEL_PIXELS, sizeof(uint8_t *))) != NULL;
+        done &= (s->raw = npu_allocate(PANEL_PIXELS * BFP_BLOCK, sizeof(uint16_t))) != NULL;
+        done &= (s->elements = npu_allocate(BFP_PARTS * BFP_PART_PIXELS, sizeof(uint8_t *))) != NULL;
         done &= (s->element_scale = npu_allocate(PANEL_PIXELS, sizeof(float *))) != NULL;
+        done &= (s->parts = npu_allocate(BFP_PARTS, sizeof *s->parts)) != NULL;
+        done &= (s->part_scales = npu_allocate(BFP_PARTS * BFP_PART_PIXELS, sizeof(float))) != NULL;
         done &= (s->top = npu_allocate(PANEL_PIXELS, sizeof(int))) != NULL;
         done &= (s->left = npu_allocate(PANEL_PIXELS, sizeof(int))) != NULL;
         done &= (s->windows = npu_allocate(blocks * BFP_BLOCK + COPY_STEP, sizeof(uint16_t))) != NULL;
@@ -132,6 +135,16 @@ static int allocate_scratch(struct npu *npu)
         done &= (s->many = npu_allocate(need.many, sizeof(uint16_t *))) != NULL;
     }
     return done;
+}
+
+static void link_convolutions(struct npu *npu)
+{
+    const struct convolution *next = NULL;
+    for (int s = npu->step_count - 1; s >= 0; s--) {
+        npu->steps[s].next = next;
+        if (npu->steps[s].convolution != NULL)
+            next = npu->steps[s].convolution;
+    }
 }
 
 static void count_work(struct npu *npu)
@@ -199,6 +212,7 @@ struct npu *npu_load(const struct npu_specification *specification, enum npu_num
         npu_unload(npu);
         return NULL;
     }
+    link_convolutions(npu);
     count_work(npu);
     return npu;
 }
@@ -208,6 +222,9 @@ static void free_scratch(struct npu *npu)
     for (int t = 0; npu->scratch != NULL && t < pool_threads(npu->pool); t++) {
         struct scratch *s = &npu->scratch[t];
         free(s->sums);
+        free(s->raw);
+        free(s->parts);
+        free(s->part_scales);
         free(s->elements);
         free(s->element_scale);
         free(s->top);

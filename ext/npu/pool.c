@@ -6,28 +6,46 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { SPINS_BEFORE_YIELD = 1024 };
+enum {
+    SPINS_BEFORE_YIELD = 1024,
+    LINES = 128 /* bytes: neighbouring cache lines are fetched in pairs */
+};
 
-/* The present job as one number, so that an item is claimed by one atomic addition and a thread that
- * comes late can neither take an item twice nor one of a job that is over: a job number of 16 bits, how
- * many items, how many were claimed. */
+/* Items of a job that a thread has still to do, as one number, so that its own claims at the front and
+ * those of idle threads at the back are one atomic exchange, and none can take an item of a job that is
+ * over: a job number of 16 bits, the end, the next. */
 typedef uint64_t ticket;
 
-static ticket make_ticket(unsigned job, int items)
+static ticket make_ticket(unsigned job, int next, int end)
 {
-    return (ticket)(uint16_t)job << 48 | (ticket)items << 24;
+    return (ticket)(uint16_t)job << 48 | (ticket)end << 24 | (ticket)next;
 }
 
-static int ticket_items(ticket t)
+static int ticket_end(ticket t)
 {
     return (int)(t >> 24 & 0xffffff);
 }
 
-static int ticket_claimed(ticket t)
+static unsigned ticket_job(ticket t)
+{
+    return (unsigned)(t >> 48);
+}
+
+static int ticket_next(ticket t)
 {
     return (int)(t & 0xffffff);
 }
+
+/* What one thread does: in cache lines of its own, for a line that two threads write costs as much as
+ * hundreds of instructions. */
+struct share {
+    _Alignas(LINES) _Atomic ticket ticket;
+    pool_work *work; /* of the present job; stands until all its items are done */
+    void *job;
+    _Alignas(LINES) _Atomic uint64_t done; /* items done ever */
+};
 
 struct pool {
     int threads;
@@ -39,11 +57,9 @@ struct pool {
     _Atomic int awake; /* written under the lock */
     int closing;       /* under the lock */
 
-    pool_work *work; /* of the present job; stands until all its items are done */
-    void *job;
     unsigned number;
-    _Atomic ticket ticket;
-    _Atomic int done; /* items of the present job */
+    uint64_t items; /* of all jobs ever */
+    struct share *shares;
 };
 
 struct member {
@@ -64,20 +80,49 @@ static inline void relax(int *spins)
     }
 }
 
-/* Claims and does items of the present job until none is left. Whoever holds an unfinished item keeps
- * the job from ending, so `work` and `job` are read safely after the claim. */
-static void take_items(struct pool *pool, int thread)
+/* Claims an item of a share: its owner at the front, others at the back. Whoever holds an unfinished
+ * item keeps the job from ending, so `work` and `job` are read safely after the claim. */
+static int claim(struct share *share, int owner)
 {
-    for (;;) {
-        ticket t = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
-        if (ticket_claimed(t) >= ticket_items(t))
-            return;
-        t = atomic_fetch_add_explicit(&pool->ticket, 1, memory_order_acquire);
-        if (ticket_claimed(t) >= ticket_items(t))
-            return;
-        pool->work(pool->job, ticket_claimed(t), thread);
-        atomic_fetch_add_explicit(&pool->done, 1, memory_order_release);
+    ticket t = atomic_load_explicit(&share->ticket, memory_order_relaxed);
+    while (ticket_next(t) < ticket_end(t)) {
+        ticket left = owner ? t + 1 : t - ((ticket)1 << 24);
+        if (atomic_compare_exchange_weak_explicit(&share->ticket, &t, left, memory_order_acquire,
+                                                  memory_order_relaxed))
+            return owner ? ticket_next(t) : ticket_end(left);
     }
+    return -1;
+}
+
+/* Does the items that are left of a share. */
+static void do_share(struct pool *pool, int owner, int thread)
+{
+    struct share *share = &pool->shares[owner], *own = &pool->shares[thread];
+    for (int item; (item = claim(share, owner == thread)) >= 0;) {
+        share->work(share->job, item, thread);
+        uint64_t done = atomic_load_explicit(&own->done, memory_order_relaxed);
+        atomic_store_explicit(&own->done, done + 1, memory_order_release);
+    }
+}
+
+/* Does items of the present job until none is left to claim, a thread's own first; once a job, so that
+ * threads that wait for the next look at their own share only. `seen` is the last job's number. */
+static void take_items(struct pool *pool, int thread, unsigned *seen)
+{
+    ticket own = atomic_load_explicit(&pool->shares[thread].ticket, memory_order_relaxed);
+    if (ticket_job(own) == *seen)
+        return;
+    *seen = ticket_job(own);
+    for (int i = 0; i < pool->threads; i++)
+        do_share(pool, (thread + i) % pool->threads, thread);
+}
+
+static uint64_t items_done(const struct pool *pool)
+{
+    uint64_t done = 0;
+    for (int i = 0; i < pool->threads; i++)
+        done += atomic_load_explicit(&pool->shares[i].done, memory_order_acquire);
+    return done;
 }
 
 /* Sleeps until the pool is awake; returns 0 when it closes. */
@@ -96,11 +141,12 @@ static void *serve(void *argument)
     struct member *member = argument;
     struct pool *pool = member->pool;
     int thread = member->thread, spins = 0;
+    unsigned seen = 0;
     free(member);
     fesetenv(FE_DFL_ENV); /* subnormals count, whatever the starting thread had set */
     while (sleep_until_awake(pool))
         while (atomic_load_explicit(&pool->awake, memory_order_relaxed)) {
-            take_items(pool, thread);
+            take_items(pool, thread, &seen);
             relax(&spins);
         }
     return NULL;
@@ -113,9 +159,12 @@ struct pool *pool_open(int threads)
         return NULL;
     pool->threads = threads;
     pool->handles = calloc((size_t)threads, sizeof *pool->handles);
+    pool->shares = aligned_alloc(LINES, (size_t)threads * sizeof *pool->shares);
+    if (pool->shares != NULL)
+        memset(pool->shares, 0, (size_t)threads * sizeof *pool->shares);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
-    for (int i = 1; pool->handles != NULL && i < threads; i++) {
+    for (int i = 1; pool->handles != NULL && pool->shares != NULL && i < threads; i++) {
         struct member *member = malloc(sizeof *member);
         if (member == NULL)
             break;
@@ -126,7 +175,7 @@ struct pool *pool_open(int threads)
         }
         pool->started++;
     }
-    if (pool->handles == NULL || pool->started != threads - 1) {
+    if (pool->handles == NULL || pool->shares == NULL || pool->started != threads - 1) {
         pool_close(pool);
         return NULL;
     }
@@ -147,6 +196,7 @@ void pool_close(struct pool *pool)
     pthread_cond_destroy(&pool->changed);
     pthread_mutex_destroy(&pool->lock);
     free(pool->handles);
+    free(pool->shares);
     free(pool);
 }
 
@@ -184,11 +234,19 @@ void pool_run(struct pool *pool, pool_work *work, void *job, int items)
         return;
     }
     int spins = 0;
-    pool->work = work;
-    pool->job = job;
-    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->ticket, make_ticket(++pool->number, items), memory_order_release);
-    take_items(pool, 0);
-    while (atomic_load_explicit(&pool->done, memory_order_acquire) != items)
+    pool->number = (uint16_t)(pool->number + 1);
+    pool->items += (uint64_t)items;
+    for (int i = pool->threads - 1; i >= 0; i--) {
+        struct share *share = &pool->shares[i];
+        int next = (int)((int64_t)items * i / pool->threads);
+        int end = (int)((int64_t)items * (i + 1) / pool->threads);
+        share->work = work;
+        share->job = job;
+        atomic_store_explicit(&share->ticket, make_ticket(pool->number, next, end),
+                              memory_order_release);
+    }
+    unsigned seen = pool->number - 1;
+    take_items(pool, 0, &seen);
+    while (items_done(pool) != pool->items)
         relax(&spins);
 }

@@ -20,7 +20,9 @@ int pool_threads(const struct pool *pool);
 void pool_wake(struct pool *pool);
 void pool_rest(struct pool *pool);
 
-/* Returns when all items, at most 2^24 - 1, are done. */
+/* Returns when all items, at most 2^24 - 1, are done. Each thread begins with a range of neighbouring
+ * items, the same for jobs of as many items, so that what it wrote in one job it finds in its own cache
+ * in the next; one that has done its range takes items from the ends of others'. */
 void pool_run(struct pool *pool, pool_work *work, void *job, int items);
 
 #endif

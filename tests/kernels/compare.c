@@ -312,6 +312,130 @@ static void compare_finish(void)
         compare_finish_of(i % 2 ? 64 : 128, 1 + random_below(54), (enum fill)random_below(FILLS));
 }
 
+/* A row block of a convolution of some parts, in one go or two, held to multiply and finish. */
+static void compare_convolve_of(int rows, int pixels, int count, enum fill fill)
+{
+    enum { PARTS = 5 };
+    int mantissa = MANTISSAS[random_below(4)], most = (1 << mantissa) - 1, group = one->group_rows;
+    int groups = (rows + group - 1) / group, what = random_below(16), split = random_below(count);
+    int padded = (rows + BFP_LANES - 1) / BFP_LANES * BFP_LANES;
+    uint8_t zero = random_bits() & 1 ? 128 : 0;
+    int8_t *weights = allocate((size_t)count * BFP_BLOCK * BFP_BLOCK + 64);
+    int32_t *starts = allocate(sizeof *starts * (size_t)count * BFP_BLOCK);
+    float *scales = allocate(sizeof *scales * (size_t)count * BFP_BLOCK);
+    uint8_t *memory = allocate((size_t)pixels * PARTS * BFP_BLOCK);
+    static float part_scales[PARTS * BFP_PART_PIXELS], sums[2][BFP_PART_PIXELS * BFP_BLOCK];
+    static uint16_t raw[BFP_PART_PIXELS * BFP_BLOCK];
+    const uint8_t *x[BFP_PART_PIXELS];
+    const float *x_scale[BFP_PART_PIXELS];
+    struct bfp_tile tiles[BFP_BLOCK / BFP_LANES * PARTS];
+    struct bfp_part parts[PARTS];
+    int8_t *weight = weights;
+    for (int g = 0; g < groups; g++)
+        for (int i = 0; i < count; i++) {
+            int first = g * group, all = padded - first < group ? padded - first : group;
+            int channels = i % 2 ? 16 * (1 + random_below(8)) : BFP_BLOCK;
+            if (g > 0)
+                channels = tiles[i].channels;
+            struct bfp_tile *tile = &tiles[g * count + i];
+            *tile = (struct bfp_tile){.weights = weight, .scale = scales + i * BFP_BLOCK + first,
+                                      .start = starts + i * BFP_BLOCK + first, .rows = all,
+                                      .channels = channels};
+            for (int r = 0; r < all; r++) {
+                int sum = 0;
+                for (int c = 0; c < channels; c++) {
+                    int8_t w = first + r < rows ? random_weight(fill, most, c / 2 + r) : 0;
+                    sum += weight[(c / 4 * all + r) * 4 + c % 4] = w;
+                }
+                starts[i * BFP_BLOCK + first + r] = -zero * sum;
+                scales[i * BFP_BLOCK + first + r] = ldexpf(1, random_below(12) - 15);
+            }
+            weight += all * channels;
+        }
+    for (int i = 0; i < pixels * PARTS * BFP_BLOCK; i++) {
+        int q = random_weight(ANY, most, i);
+        memory[i] = (uint8_t)(zero + (zero || q > 0 ? q : -q));
+    }
+    for (int i = 0; i < PARTS * BFP_PART_PIXELS; i++)
+        part_scales[i] = ldexpf(1, random_below(12) - 8);
+    for (int p = 0; p < pixels; p++) {
+        x[p] = memory + random_below(pixels) * PARTS * BFP_BLOCK;
+        x_scale[p] = part_scales + p;
+    }
+    for (int i = 0; i < count; i++)
+        parts[i] = (struct bfp_part){x, (size_t)i * BFP_BLOCK, part_scales + i * BFP_PART_PIXELS};
+    float *bias = random_floats(padded, ANY);
+    for (int r = rows; r < padded; r++)
+        bias[r] = 0;
+    uint16_t *residual = random_halves((pixels - 1) * rows + padded, ANY);
+    int halves_apart = rows + 5;
+    uint64_t over[2] = {0, 0};
+    SAY("convolve, %d bits, zero %d, %d rows, %d pixels, %d parts, fill %d, kind %d", mantissa, zero,
+        rows, pixels, count, fill, what);
+    clear();
+    struct bfp_finish to = {
+        .bias = bias,
+        .residual = what & 1 ? residual : NULL,
+        .residual_stride = (size_t)rows,
+        .activation = ACTIVATIONS[random_below(3)],
+        .halves_stride = (size_t)halves_apart,
+        .block_stride = BFP_BLOCK,
+        .scale_stride = 3,
+        .mantissa = MANTISSAS[random_below(4)],
+        .zero = random_bits() & 1 ? 128 : 0,
+    };
+    for (int k = 0; k < 2; k++) {
+        to.halves = what & 2 || !(what & 4) ? (uint16_t *)(written[k] + 30000) : NULL;
+        to.block = what & 4 ? written[k] + 64 : NULL;
+        to.scale = what & 4 ? (float *)(written[k] + 20000) : NULL;
+        if (k == 0) {
+            for (int g = 0; g < groups; g++)
+                for (int i = 0; i < count; i++)
+                    bfp_portable.multiply(pixels, x, (size_t)i * BFP_BLOCK, x_scale,
+                                          (size_t)i * BFP_PART_PIXELS, &tiles[g * count + i],
+                                          sums[0] + g * group, BFP_BLOCK, i == 0);
+            over[0] = bfp_portable.finish(pixels, rows, sums[0], BFP_BLOCK, &to);
+            continue;
+        }
+        struct bfp_ending ending = {to, rows, raw, BFP_BLOCK};
+        if (to.halves != NULL && rows == padded) {
+            ending.raw = to.halves;
+            ending.raw_stride = to.halves_stride;
+        }
+        struct bfp_convolution job = {.pixels = pixels, .count = count, .groups = groups,
+                                      .parts = parts, .tiles = tiles, .tiles_stride = (size_t)count,
+                                      .from_zero = zero, .first = 1, .sums = sums[1],
+                                      .by_rows = what >> 3, .next = weights, .next_bytes = 200};
+        if (split > 0) {
+            job.count = split;
+            one->convolve(&job);
+            job.first = 0;
+            job.count = count - split;
+            job.parts += split;
+            job.tiles += split;
+        }
+        job.ending = &ending;
+        over[1] = one->convolve(&job);
+    }
+    must_be_same(over[1], over[0]);
+    free(weights);
+    free(starts);
+    free(scales);
+    free(memory);
+    free(bias);
+    free(residual);
+}
+
+static void compare_convolve(void)
+{
+    for (int rows = 1; rows <= BFP_BLOCK; rows++)
+        for (int i = 0; i < 12; i++)
+            compare_convolve_of(rows, 1 + random_below(30), 1 + random_below(5),
+                                (enum fill)random_below(FILLS));
+    for (int pixels = 1; pixels <= BFP_PART_PIXELS; pixels++)
+        compare_convolve_of(pixels % 2 ? 64 : 128, pixels, 2, ANY);
+}
+
 /* The functions on rows of n channels. */
 static void compare_rows_of(int n, enum fill fill)
 {
@@ -396,8 +520,12 @@ static void compare(const struct bfp_kernels *kernels)
     one = kernels;
     for (int i = 0; i < repeats; i++) {
         compare_quantise();
-        compare_multiply();
-        compare_finish();
+        if (kernels->convolve != NULL) {
+            compare_convolve();
+        } else {
+            compare_multiply();
+            compare_finish();
+        }
         compare_rows();
         compare_to_half();
         compare_all_halves();
