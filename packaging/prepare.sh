@@ -66,9 +66,21 @@ missing_packages() {
     fi
 }
 
+# What runs models in containers; edged does without where they cannot be had.
+missing_container_packages() {
+    # It is among the administrator's programs, which an ordinary user's path need not have.
+    if ! PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v runc >/dev/null; then
+        echo runc
+    fi
+    if [ ! -r /usr/share/containers/seccomp.json ]; then
+        echo golang-github-containers-common
+    fi
+}
+
 # What some tests use and skip without; only packaging/test asks for it.
 missing_test_packages() {
     local program
+    missing_container_packages
     # A real registry, and the tools that must read what we write and write what we read.
     for program in docker-registry skopeo umoci; do
         if ! command -v "$program" >/dev/null; then
@@ -89,19 +101,28 @@ missing_test_packages() {
 
 # install_test_packages: what can be had of them; the tests say what they miss.
 install_test_packages() {
+    install_what_can_be_had tests "some tests will skip" missing_test_packages
+}
+
+install_container_packages() {
+    install_what_can_be_had containers "models may not run in containers" missing_container_packages
+}
+
+# install_what_can_be_had PURPOSE CONSEQUENCE FUNCTION: of the packages that the function names.
+install_what_can_be_had() {
     local missing package root=()
-    read -r -d '' -a missing < <(missing_test_packages) || true
+    read -r -d '' -a missing < <("$3") || true
     [ ${#missing[@]} -gt 0 ] || return 0
     [ "$(id -u)" -eq 0 ] || root=(sudo -n)
     if ! command -v apt-get >/dev/null || ! "${root[@]}" true 2>/dev/null; then
-        note "some tests will skip for want of ${missing[*]}"
+        note "$2 for want of ${missing[*]}"
         return 0
     fi
-    say "system packages for tests: ${missing[*]}"
+    say "system packages for $1: ${missing[*]}"
     (apt_get 300 update) || true
     for package in "${missing[@]}"; do
         (apt_get 900 install --yes --no-install-recommends "$package") ||
-            note "some tests will skip for want of $package"
+            note "$2 for want of $package"
     done
 }
 

@@ -131,7 +131,7 @@ def build(
         StoreError: the image cannot be written.
     """
     key = None if sign is None else oci.keys.read_private(Path(sign), passphrase)
-    oci.Reference.parse(os.fspath(out))  # a wrong one is told before the work
+    oci.Reference.parse(os.fspath(out)).check_writable()  # a wrong one is told before the work
     built = assemble(
         source,
         format=format,

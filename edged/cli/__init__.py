@@ -22,6 +22,7 @@ VERBS = (
     "deploy",
     "undeploy",
     "status",
+    "images",
     "logs",
     "predict",
     "bench",

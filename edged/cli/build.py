@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from edged import oci
     from edged.build import assemble, report
 
-    oci.Reference.parse(args.out)  # a wrong one is told before the work
+    oci.Reference.parse(args.out).check_writable()  # a wrong one is told before the work
     key = oci.keys.read_private(args.sign, passphrase(args)) if args.sign else None
     built = assemble(
         args.source,

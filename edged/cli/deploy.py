@@ -18,7 +18,11 @@ HELP = "bring a model image into service, without losing a request"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("reference", metavar="REF", help="oci:DIR[:TAG] or oci-archive:FILE")
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        help="oci:DIR[:TAG], oci-archive:FILE or docker://HOST/NAME:TAG|@DIGEST",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per event")
     _control.add_arguments(parser)
 
@@ -50,8 +54,7 @@ def _absolute(text: str) -> str:
     """Returns the reference with an absolute path: the daemon has another working directory."""
     from edged.oci import Reference
 
-    reference = Reference.parse(text)
-    return str(Reference(reference.transport, reference.path.absolute(), reference.tag))
+    return str(Reference.parse(text).absolute())
 
 
 def _show(event: messages.DeployEvent, *, again: bool) -> None:

@@ -17,7 +17,11 @@ HELP = "Show what a model image holds: signature, stages, chains of the NPU, bui
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments."""
-    parser.add_argument("reference", metavar="REF", help="oci:DIR[:TAG] or oci-archive:FILE")
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        help="oci:DIR[:TAG], oci-archive:FILE or docker://HOST/NAME:TAG|@DIGEST",
+    )
     parser.add_argument("--chains", action="store_true", help="every chain of the NPU's program")
     parser.add_argument("--report", action="store_true", help="every node of the graph")
     parser.add_argument("--quality", action="store_true", help="SQNR of every convolution")

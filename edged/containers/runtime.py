@@ -128,10 +128,10 @@ class Runtime(Protocol):
         """Returns a container that does not run yet."""
 
     async def reclaim(self) -> None:
-        """Removes what a daemon that was killed has left behind. Nothing may run yet.
+        """Removes what a daemon that was killed has left behind, before anything runs.
 
         Raises:
-            DeviceError: something is still there.
+            DeviceError: nothing could be run here.
         """
 
     def describe(self) -> str:

@@ -91,7 +91,7 @@ class Steps(Generic[Candidate]):
         from edged import oci
 
         reference = oci.Reference.parse(work.reference)
-        if not reference.path.is_absolute():
+        if not reference.remote and not reference.path.is_absolute():
             raise ConfigError(f"cannot deploy {work.reference}: expected an absolute path")
         image = await asyncio.to_thread(oci.open_image, reference)
         work.digest = str(image.digest)

@@ -222,3 +222,21 @@ def _to_document(slot: Slot | None) -> dict[str, Any] | None:
         "reference": slot.reference,
         "deployed_unix_us": slot.deployed_unix_us,
     }
+
+
+def pointed(state: Path) -> dict[str, str]:
+    """What the pointer in ``state`` says, for whoever only looks: by digest, ``current`` or so.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    path = state / "current.json"
+    try:
+        with path.open("rb") as file:
+            document = json.loads(file.read(POINTER_LIMIT))
+        slots = {role: document[role] for role in ("previous", "current")}
+        return {str(slot["digest"]): role for role, slot in slots.items() if slot is not None}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise StoreError(f"cannot read {path}: {exc!r}") from exc

@@ -9,6 +9,8 @@ from edged.errors import RequestError
 if TYPE_CHECKING:
     import grpc
 
+_OURS = ("Deadline Exceeded", "no reason given")  # what grpc says itself; a server says more
+
 
 def request_error(error: grpc.RpcError, target: str, unreachable: str) -> RequestError:
     """Returns the error to raise in place of grpc's own.
@@ -20,7 +22,7 @@ def request_error(error: grpc.RpcError, target: str, unreachable: str) -> Reques
     """
     code = str(getattr(error, "code", lambda: None)() or "").rpartition(".")[2] or "UNKNOWN"
     details = str(getattr(error, "details", lambda: None)() or "no reason given")
-    if code == "DEADLINE_EXCEEDED":
+    if code == "DEADLINE_EXCEEDED" and details.startswith(_OURS):
         details = f"no answer from {target} in time"
     elif code == "UNAVAILABLE" and "connect" in details.lower():
         details = unreachable

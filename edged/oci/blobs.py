@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edged.errors import EdgedError, StoreError
-from edged.oci import inventory, partial, signature, spec
+from edged.oci import companion, inventory, partial, signature, spec
 from edged.oci.digest import Digest
 from edged.oci.fetch import Fetch
 from edged.oci.image import Image, load_image
@@ -137,14 +137,18 @@ class BlobStore:
         self._fetch = fetch
         try:
             fetch.blobs()
-            signatures = fetch.signatures()
+            signatures, companions = fetch.signatures(), fetch.companions()
         finally:
             self._fetch = None
             self.resent = fetch.resent
         with self._lock:
             if signatures and signatures != signature.read(self.layout, image.digest):
                 signature.write(self.layout, image.digest, signatures)
-            self.layout.add(image.descriptor)
+            for kind, parts in companions.items():
+                if parts != companion.read(self.layout, image.digest, kind, companion.PART_LIMIT):
+                    companion.write(self.layout, image.digest, kind, parts)
+            said = {inventory.REFERENCE: image.reference} if image.reference else {}
+            self.layout.add(image.descriptor, said)
         return load_image(self.layout, image.descriptor)
 
     def wake(self) -> None:

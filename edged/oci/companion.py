@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edged.oci.layout import Layout, LayoutFolder
 
 LAYERS_LIMIT = 64
+PART_LIMIT = 4 << 20  # bytes of a layer, of those that are for people
+FOR_PEOPLE = ("quality",)  # kinds that a device keeps beside an image, signatures apart
 TITLE = "org.opencontainers.image.title"  # a layer's file name
 _TAG = re.compile(r"sha256-[0-9a-f]{64}\.[a-z]+")
 

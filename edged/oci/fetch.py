@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from edged.errors import VerifyError
-from edged.oci import signature, spec
+from edged.errors import FetchError, ModelError, VerifyError
+from edged.oci import companion, signature, spec
 from edged.oci.digest import CHUNK
 from edged.oci.image import Image
 from edged.oci.layout import LayoutFolder
@@ -89,6 +89,22 @@ class Fetch:
             return self._image.signatures()
 
         return self._patient().run(read)
+
+    def companions(self) -> dict[str, list[companion.Part]]:
+        """What else stands beside the image; what cannot be read is left out, being for people."""
+        found = {}
+        for kind in companion.FOR_PEOPLE:
+            self._stop()
+            try:
+                parts = companion.read(
+                    self._image.layout, self._image.digest, kind, companion.PART_LIMIT
+                )
+            except (FetchError, ModelError, VerifyError) as exc:
+                logger.info("left out: %s", exc)
+                continue
+            if parts:
+                found[kind] = parts
+        return found
 
     def _patient(self) -> Patience:
         return Patience(self._patience, sleep=self._pause.sleep)

@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,14 @@ class Image:
         descriptor: of its manifest.
         manifest: parsed.
         config: parsed.
+        reference: by which it was opened, empty if by none.
     """
 
     layout: Layout
     descriptor: spec.Descriptor
     manifest: spec.Manifest
     config: spec.Config
+    reference: str = field(default="", compare=False)
 
     @property
     def digest(self) -> Digest:
@@ -164,7 +166,7 @@ def _load(layout: Layout, descriptor: spec.Descriptor, what: str) -> Image:
         raise ModelError(
             f"cannot open {what}: expected an image manifest, got {descriptor.media_type[:80]!r}"
         )
-    return load_image(layout, descriptor)
+    return replace(load_image(layout, descriptor), reference=what)
 
 
 def load_image(layout: Layout, descriptor: spec.Descriptor) -> Image:
@@ -210,6 +212,7 @@ def write_image(
     Raises:
         StoreError: the disk failed.
     """
+    reference.check_writable()
     path = reference.path
     if reference.transport != ARCHIVE and path.exists():
         return _write(

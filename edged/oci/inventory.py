@@ -16,6 +16,7 @@ from edged.oci.layout import LayoutFolder
 from edged.osutil import atomic
 
 PARTIAL, PINNED = "partial", "pinned"
+REFERENCE = "org.edged.reference"  # annotation in the list: where an image was fetched from
 _HEX = 64  # characters of a digest in hexadecimal
 
 
@@ -27,11 +28,13 @@ class Stored:
         image: as the store has it.
         size: bytes of its blobs; some may be shared with other images.
         pinned: whether it is kept whatever happens.
+        reference: where it was fetched from last, empty if that is not known.
     """
 
     image: Image
     size: int
     pinned: bool
+    reference: str
 
 
 def is_image(descriptor: spec.Descriptor) -> bool:
@@ -53,7 +56,8 @@ def images(layout: LayoutFolder) -> list[Stored]:
             continue
         image = load_image(layout, descriptor)
         size = sum({blob.digest: blob.size for blob in image.blobs()}.values())
-        found[image.digest] = Stored(image, size, image.digest in held)
+        reference = descriptor.annotations.get(REFERENCE, "")
+        found[image.digest] = Stored(image, size, image.digest in held, reference)
     return list(found.values())
 
 

@@ -18,7 +18,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -202,15 +202,24 @@ class LayoutFolder(_Local):
             entry["annotations"] = {**entry.get("annotations", {}), spec.REF_NAME: tag}
         self._edit(lambda listed: [*(m for m in listed if _tag_of(m) != tag), entry])
 
-    def add(self, descriptor: spec.Descriptor) -> None:
-        """List an image without a tag, beside whatever is listed; once is enough.
+    def add(self, descriptor: spec.Descriptor, annotations: Mapping[str, str]) -> None:
+        """List an image without a tag, beside whatever is listed; once for each digest.
+
+        Args:
+            descriptor: of its manifest; its own annotations were said of it elsewhere.
+            annotations: what is to be said of it here.
 
         Raises:
             StoreError, ModelError: as ``set_tag``.
         """
-        entry = descriptor.to_document()
-        entry.pop("annotations", None)  # a tag it had elsewhere
-        self._edit(lambda listed: listed if entry in listed else [*listed, entry])
+        entry = {**descriptor.to_document(), "annotations": dict(annotations)}
+        digest = str(descriptor.digest)
+
+        def listed_once(listed: list[Any]) -> list[Any]:
+            others = [m for m in listed if m["digest"] != digest or _tag_of(m) is not None]
+            return listed if entry in listed else [*others, entry]
+
+        self._edit(listed_once)
 
     def keep(self, wanted: Callable[[spec.Descriptor], bool]) -> None:
         """Take out of the list what is not wanted; the blobs stay.

@@ -12,7 +12,7 @@ Names and tags are limited as distribution-spec 1.1 limits them. Pure: nothing i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edged.errors import ConfigError, VerifyError
@@ -53,6 +53,22 @@ class Reference:
     def remote(self) -> bool:
         """Whether it takes the network to get there."""
         return self.transport == REGISTRY
+
+    def check_writable(self) -> None:
+        """Returns if images can be written there.
+
+        Raises:
+            ConfigError: it is a registry.
+        """
+        if self.remote:
+            raise ConfigError(
+                f"cannot write {self}: edged does not push; write an oci: or oci-archive: and copy "
+                f"that, such as with 'skopeo copy --preserve-digests oci:DIR {self}'"
+            )
+
+    def absolute(self) -> Reference:
+        """The same, whatever the working directory of the process that reads it."""
+        return self if self.remote else replace(self, path=self.path.absolute())
 
     @classmethod
     def parse(cls, text: str) -> Reference:

@@ -4,7 +4,8 @@ Invariants:
 - Requests reach the NPU one at a time, first come first served. The backend is given
   ``Limits.ahead`` more than the one it runs, to have the next at hand when it ends one.
 - A request that the backend may have begun is never given to another: if the backend dies, it is
-  answered INTERNAL, because it may be what killed it.
+  answered INTERNAL, because it may be what killed it, and the same bytes are not run again soon
+  (``edged.rpc.deadly``).
 - At most ``Limits.requests`` and ``Limits.bytes`` wait; the next one is refused at once.
 - Expired and cancelled requests never reach the backend. Of those it has at hand, it skips the
   expired ones itself and is told of the cancelled ones. A caller that goes away while its request
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edged.errors import DeviceError, RequestError
+from edged.rpc.deadly import Deadly
 
 HANG_UP = 0.05  # seconds, see _count_gone
 
@@ -168,6 +170,7 @@ class Front:
         self._clock = clock
         self._backend: Backend | None = None
         self._closed: RequestError | None = RequestError("UNAVAILABLE", "edged is starting")
+        self._deadly = Deadly(clock)
         self._numbers = itertools.count()
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
@@ -209,7 +212,7 @@ class Front:
         Raises:
             RequestError: it was refused, came too late, or the model could not answer it.
         """
-        self._refuse(len(body))
+        self._refuse(body)
         now = self._clock()
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         request = _Waiting(
@@ -226,9 +229,9 @@ class Front:
             self._withdraw(request)
             raise
 
-    def _refuse(self, size: int) -> None:
-        """Raises if a request of ``size`` bytes may not join the queue."""
-        limits = self._limits
+    def _refuse(self, body: bytes) -> None:
+        """Raises if a request of these bytes may not join the queue."""
+        limits, size = self._limits, len(body)
         refusal = self._closed
         if self._stopping:
             refusal = RequestError("UNAVAILABLE", "edged is stopping")
@@ -244,6 +247,8 @@ class Front:
                 f"{self.queued_bytes} bytes wait already and the request has {size}, limit "
                 f"{limits.bytes}; send fewer at a time",
             )
+        else:
+            refusal = refusal or self._deadly.refusal(body)
         if refusal is not None:
             self.counts.refused += 1
             raise RefusedError(refusal.code, str(refusal))
@@ -268,6 +273,7 @@ class Front:
     def open(self, backend: Backend) -> None:
         """Lets requests through to ``backend``, those that waited first."""
         self._backend, self._closed = backend, None
+        self._deadly.serve(backend.digest)
         self._parked_total = self._parked(self._clock())
         self._parked_since = None
         self._forget_missing()
@@ -321,6 +327,10 @@ class Front:
                 self.counts.expired += 1
                 self._end(request, RequestError("DEADLINE_EXCEEDED", "it waited too long"))
                 continue
+            deadly = self._deadly.refusal(request.body)
+            if deadly is not None:
+                self._turn_away(request, deadly)
+                continue
             request.digest = self._backend.digest
             self._given.append(request)
             self._idle.clear()
@@ -351,6 +361,7 @@ class Front:
             self._idle.set()
         if isinstance(outcome, Reply):
             self.counts.answered += 1
+            self._deadly.answered(request.body)
             if not request.answer.done():
                 request.answer.set_result(
                     Answer(outcome, request.digest, request.queued_us, request.parked_us)
@@ -358,6 +369,8 @@ class Front:
         elif isinstance(outcome, NotBegunError):
             self._put_back(request)
         else:
+            if isinstance(outcome, DeviceError):
+                self._deadly.note(request.body, request.digest)
             self._fail(request, _seen_by_caller(outcome))
         self._next()
 

@@ -66,6 +66,7 @@ class Pipeline:
         self.labels = labels
         self.npu = npu
         self._steps = tuple(steps)
+        self._outputs = [(each, np.dtype(each.type)) for each in manifest.signature.outputs]
         self._plans: dict[tuple[str, ...], _Plan] = {}
 
     @classmethod
@@ -167,9 +168,9 @@ class Pipeline:
         return self._plans[wanted]
 
     def _check_outputs(self, results: Mapping[str, Array]) -> None:
-        for spec in self.manifest.signature.outputs:
+        for spec, dtype in self._outputs:
             array = results.get(spec.name)
-            if array is not None and not (spec.accepts(array.shape) and array.dtype == spec.type):
+            if array is not None and not (array.dtype == dtype and spec.accepts(array.shape)):
                 raise ModelError(
                     f"cannot use output {spec.name!r}: the model made {array.dtype} "
                     f"{list(array.shape)}, its manifest says {spec.type} {list(spec.shape)}"

@@ -85,8 +85,12 @@ def answer(
         content: write values as ``tensor_content`` instead of typed fields.
     """
     response = PredictResponse(model_spec=_model_spec(manifest))
+    encoded = {  # once, whatever the number of its aliases
+        name: tensors.encode(outputs[name], content=content)
+        for name in dict.fromkeys(question.outputs.values())
+    }
     for key, name in question.outputs.items():
-        response.outputs[key].MergeFromString(tensors.encode(outputs[name], content=content))
+        response.outputs[key].MergeFromString(encoded[name])
     return response.SerializeToString()
 
 

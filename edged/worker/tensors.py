@@ -50,6 +50,7 @@ _KINDS = {
     name: _Kind(number, field, np.dtype(name).newbyteorder("<"))
     for number, (name, field) in NUMBERS.items()
 }
+_BY_TYPE = {np.dtype(name): kind for name, kind in _KINDS.items()}  # a type's name is slow to get
 
 
 def decode(name: str, tensor: TensorProto, spec: TensorSpec) -> Value:
@@ -86,7 +87,7 @@ def encode(array: Array, *, content: bool = False) -> bytes:
         content: write the values as ``tensor_content``; the predecessor's clients need the typed
             field, which is the default.
     """
-    kind = _KINDS[array.dtype.name]
+    kind = _BY_TYPE[array.dtype]
     tensor = TensorProto(dtype=kind.number)
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)

@@ -56,9 +56,9 @@ def test_killed_while_it_is_idle_nobody_notices(serving: Device) -> None:
     assert serving.predict(b"a") == b"fake:a"
 
 
-def test_a_request_that_kills_is_answered_internal_each_time(serving: Device) -> None:
-    for _ in range(2):
-        assert refusal(serving, b"die").code == "INTERNAL"
+def test_requests_that_kill_are_answered_internal_each_time(serving: Device) -> None:
+    for number in range(2):
+        assert refusal(serving, b"die %d" % number).code == "INTERNAL"
         assert serving.predict(b"fine") == b"fake:fine"
     # An answer between two deaths begins their count anew: the third is restarted at once too.
     began = time.monotonic()
@@ -67,9 +67,27 @@ def test_a_request_that_kills_is_answered_internal_each_time(serving: Device) ->
     assert time.monotonic() - began < 9.0
 
 
+def test_a_request_that_killed_and_comes_again_at_once_makes_nobody_wait(serving: Device) -> None:
+    """As the original service's C# client sends it: ten times, with no pause."""
+    with serving.channel() as channel:
+        for number in range(10):
+            with pytest.raises(RequestError) as caught:
+                call(channel, b"die")
+            assert caught.value.code == "INTERNAL"
+            assert ("ended the model's process once" in str(caught.value)) is (number > 0)
+        assert call(channel, b"fine") == b"fake:fine"
+    assert serving.ran() == [b"die", b"fine"]
+    assert serving.status().counters.worker_deaths == 1
+    # Another model has not been tried with it.
+    events = serving.deploy(images.write(serving.folder / "better", "better"))
+    assert events[-1].state == "committed", events[-1].error
+    assert "ended the model's process once" not in str(refusal(serving, b"die"))
+    assert serving.status().counters.worker_deaths == 2
+
+
 def test_after_the_third_death_without_an_answer_callers_are_told_to_wait(serving: Device) -> None:
-    for _ in range(3):
-        assert refusal(serving, b"die").code == "INTERNAL"
+    for number in range(3):
+        assert refusal(serving, b"die %d" % number).code == "INTERNAL"
     error = refusal(serving, b"x")
     assert error.code == "UNAVAILABLE"
     assert "3 times" in str(error)
@@ -85,8 +103,8 @@ def test_after_the_third_death_without_an_answer_callers_are_told_to_wait(servin
 
 @pytest.mark.long
 def test_the_third_restart_comes_after_ten_seconds(serving: Device) -> None:
-    for _ in range(3):
-        assert refusal(serving, b"die").code == "INTERNAL"
+    for number in range(3):
+        assert refusal(serving, b"die %d" % number).code == "INTERNAL"
     began = time.monotonic()
     with serving.client() as client:
         client.wait_ready(60)

@@ -170,7 +170,7 @@ def test_a_broken_image_is_refused_before_anything_is_touched(
     ("reference", "why"),
     [
         ("oci:relative/path", "absolute path"),
-        ("docker://registry.example/model:1", "not supported yet"),
+        ("docker://registry.example/model", "expected docker://HOST/NAME:TAG"),
         ("", "cannot use"),
     ],
 )

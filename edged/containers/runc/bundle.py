@@ -1,4 +1,4 @@
-"""A container's bundle: the folder with config.json and the root folder that ``runc create`` takes.
+"""A container's bundle: the folder with config.json and the root folder that ``runc`` takes.
 
 The form of config.json is that of the OCI runtime specification 1.0.2. What it comes to, inside:
 
@@ -82,15 +82,17 @@ class Bundle:
     Args:
         folder: to be made; those above it exist and others may pass through them.
         spec: what is to run.
+        seen: what it is to see, beside the model.
         host: this one.
     """
 
-    def __init__(self, folder: Path, spec: Spec, host: Host) -> None:
+    def __init__(self, folder: Path, spec: Spec, seen: view.View, host: Host) -> None:
         self.folder = folder
         self.name = folder.name
         self.pid_file = folder / "pid"
         self.log_file = folder / "runc.log"
         self._spec = spec
+        self._seen = seen
         self._host = host
 
     def write(self) -> None:
@@ -98,14 +100,12 @@ class Bundle:
 
         Raises:
             OSError: it cannot be made.
-            ConfigError: Python is where a container's own files are.
         """
-        seen = view.look(self._spec.module)
         self.folder.mkdir(mode=0o711)
         self.folder.chmod(0o711)  # runc passes through it as the user who is uid 0 inside
-        self._make_root(seen)
+        self._make_root(self._seen)
         # Last: a bundle without it was never given to runc.
-        text = json.dumps(config(self._spec, self._host, seen, self.folder))
+        text = json.dumps(config(self._spec, self._host, self._seen, self.folder))
         (self.folder / "config.json").write_text(text)
 
     def _make_root(self, seen: view.View) -> None:
@@ -120,6 +120,14 @@ class Bundle:
         scratch.chmod(0o1777)  # runc gives the mount the rights of what it is mounted on
         for name, target in seen.links.items():
             (root / name).symlink_to(target)
+
+    def read_pid(self) -> int:
+        """Returns the container's process id, as runc has written it.
+
+        Raises:
+            OSError, ValueError: it has not.
+        """
+        return int(self.pid_file.read_text())
 
     def remove(self) -> None:
         """Removes the folder.

@@ -49,21 +49,20 @@ class Runc:
         path: of the program.
         root: where it keeps what it knows of containers; see ``runc --root ROOT list``.
         ignore_cgroups: it need not be able to make cgroups.
-        limit: seconds for each call.
     """
 
-    def __init__(
-        self, path: Path, root: Path, *, ignore_cgroups: bool, limit: float = LIMIT
-    ) -> None:
+    def __init__(self, path: Path, root: Path, *, ignore_cgroups: bool) -> None:
         self.root = root
         self._path = path
         self._rootless = "true" if ignore_cgroups else "auto"
-        self._limit = limit
 
-    async def create(
+    async def run(
         self, name: str, bundle: Path, pid_file: Path, log: Path, files: Mapping[int, int]
     ) -> None:
-        """Sets a container up, up to the worker's first instruction.
+        """Sets a container up and lets it run: ``create`` and ``start`` in one call.
+
+        They are one because nothing is to happen between them, and this process, which may be busy
+        starting itself, is not asked again in the middle.
 
         Args:
             name: of the container.
@@ -76,17 +75,9 @@ class Runc:
             DeviceError: with runc's reason.
         """
         handed = sum(number > 2 for number in files)
-        options = ["--bundle", str(bundle), "--pid-file", str(pid_file)]
+        options = ["--detach", "--bundle", str(bundle), "--pid-file", str(pid_file)]
         options += ["--preserve-fds", str(handed)] if handed else []
-        await self._call("create", name, options, log, files)
-
-    async def start(self, name: str, log: Path) -> None:
-        """Lets a container that was created run.
-
-        Raises:
-            DeviceError: with runc's reason.
-        """
-        await self._call("start", name, [], log, NOWHERE)
+        await self._call("run", name, options, log, files)
 
     async def delete(self, name: str, log: Path, *, force: bool = False) -> None:
         """Removes what is left of a container that has ended.
@@ -109,13 +100,11 @@ class Runc:
         globals_ += ["--log", str(log), "--log-format", "json"]
         what = f"cannot {verb} container {name}"
         try:
-            status = await _run(
-                [str(self._path), *globals_, verb, *options, name], files, self._limit
-            )
+            status = await _run([str(self._path), *globals_, verb, *options, name], files, LIMIT)
+        except asyncio.TimeoutError as exc:  # since Python 3.11 an OSError, too
+            raise DeviceError(f"{what}: runc has not ended within {LIMIT:g} s") from exc
         except OSError as exc:
             raise DeviceError(f"{what}: cannot run {self._path}: {exc.strerror}") from exc
-        except asyncio.TimeoutError as exc:
-            raise DeviceError(f"{what}: runc has not ended within {self._limit:g} s") from exc
         if status != 0:
             raise DeviceError(f"{what}: {reason(log) or f'runc ended with status {status}'}")
 
@@ -192,6 +181,6 @@ def reason(log: Path) -> str:
         except ValueError:
             continue
         if isinstance(record, dict) and record.get("level") in ("error", "fatal"):
-            text = str(record.get("msg", "")).removeprefix("runc create failed: ")
+            text = str(record.get("msg", "")).removeprefix("runc run failed: ")
             return " ".join(text.split())[:REASON_LIMIT]
     return ""

@@ -64,22 +64,21 @@ class RuncContainer:
         bundle, spec = self._bundle, self._spec
         self._began = True
         try:
-            await asyncio.to_thread(bundle.write)
+            bundle.write()
             self._output = spec.logs.open(spec.name) if spec.logs else None
             written = self._output.descriptor if self._output else sys.stderr.fileno()
             files = {1: written, 2: written}
             if spec.socket is not None:
                 files[SOCKET] = spec.socket
-            await self._runc.create(
+            await self._runc.run(
                 bundle.name, bundle.folder, bundle.pid_file, bundle.log_file, files
             )
-            self._adopt(int(bundle.pid_file.read_text()))
-        except OSError as exc:
-            raise DeviceError(f"cannot create container {bundle.name}: {exc}") from exc
+            self._adopt(bundle.read_pid())
+        except (OSError, ValueError) as exc:
+            raise DeviceError(f"cannot run container {bundle.name}: {exc}") from exc
         finally:
             if self._output is not None:
                 self._output.handed_over()
-        await self._runc.start(bundle.name, bundle.log_file)
 
     def state(self) -> State:
         """Returns where it is."""

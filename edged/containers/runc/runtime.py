@@ -14,14 +14,17 @@ ordinary user of the host, and its root in its user namespace is another one. ``
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from pathlib import Path
 
-from edged.containers.runc import command
+from edged.containers.runc import command, view
 from edged.containers.runc.bundle import Bundle, look
 from edged.containers.runc.container import RuncContainer, remove
 from edged.containers.runtime import MIB, Limits, Spec
 from edged.errors import ConfigError, DeviceError
+
+logger = logging.getLogger(__name__)
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
@@ -47,6 +50,8 @@ class RuncRuntime:
         self._limits = limits or Limits()
         self._folder = run / "containers"
         self._host = look()
+        view.look("edged")  # a Python that cannot be shown is said now, not with the first model
+        self._views: dict[str, view.View] = {}  # by the worker's module
         self._runc = command.Runc(
             command.program(), run / "runc", ignore_cgroups=not self._host.delegation.version
         )
@@ -54,15 +59,21 @@ class RuncRuntime:
             check_passable(run)
 
     def create(self, spec: Spec) -> RuncContainer:
-        """Returns a container that does not run yet."""
-        bundle = Bundle(self._folder / spec.name, spec, self._host)
+        """Returns a container that does not run yet.
+
+        Raises:
+            ConfigError: Python is where a container's own files are.
+        """
+        if spec.module not in self._views:
+            self._views[spec.module] = view.look(spec.module)
+        bundle = Bundle(self._folder / spec.name, spec, self._views[spec.module], self._host)
         return RuncContainer(self._runc, bundle, spec, self._host)
 
     async def reclaim(self) -> None:
-        """Ends and removes every container that there is.
+        """Ends and removes every container that there is; logs what cannot be removed.
 
         Raises:
-            DeviceError: something of one is left, or the folder cannot be made.
+            DeviceError: the folder for containers cannot be made.
         """
         try:
             self._folder.mkdir(mode=0o711, exist_ok=True)
@@ -70,8 +81,13 @@ class RuncRuntime:
             left = sorted(self._folder.iterdir())
         except OSError as exc:
             raise DeviceError(f"cannot make folder {self._folder}: {exc.strerror}") from exc
+        nothing = view.View((), {}, ())
         for folder in left:
-            await remove(self._runc, Bundle(folder, Spec(""), self._host), self._host)
+            try:
+                await remove(self._runc, Bundle(folder, Spec(""), nothing, self._host), self._host)
+            except DeviceError as exc:
+                # A process in a broken driver may never end. That is no reason not to serve.
+                logger.error("%s", exc)  # noqa: TRY400
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def describe(self) -> str:

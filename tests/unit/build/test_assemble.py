@@ -296,7 +296,7 @@ def test_resnet50s_features_are_an_output_for_whoever_asks_for_it(
 
 
 def test_a_wrong_place_is_told_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="docker:// is not supported yet"):
+    with pytest.raises(ConfigError, match="edged does not push"):
         build(tmp_path / "not even there.onnx", "docker://example.org/a:1")
 
 

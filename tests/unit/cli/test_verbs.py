@@ -14,7 +14,7 @@ import pytest
 from edged import __main__, cli, messages
 from edged.cli import deploy, predict, status
 from edged.client import Class, Prediction
-from edged.errors import ConfigError, DeviceError, EdgedError
+from edged.errors import ConfigError, DeviceError
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,8 +263,7 @@ def test_a_reference_is_sent_with_its_absolute_path(
     monkeypatch.chdir(tmp_path)
     assert deploy._absolute("oci:images/m:v1") == f"oci:{tmp_path}/images/m:v1"
     assert deploy._absolute("m.tar") == f"oci-archive:{tmp_path}/m.tar"
-    with pytest.raises(EdgedError, match="not supported yet"):
-        deploy._absolute("docker://host/name:tag")
+    assert deploy._absolute("docker://host/name:tag") == "docker://host/name:tag"
 
 
 class Control:

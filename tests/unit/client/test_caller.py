@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from edged import messages
+from edged.__main__ import main
 from edged.client import Class, Client, Retry, TensorInfo, VersionStatus
 from edged.errors import RequestError
 from edged.messages.arrays import to_tensor
@@ -205,6 +206,17 @@ def test_a_server_that_does_not_answer_in_time_is_a_deadline(served: Any) -> Non
         client.predict({"x": b""}, timeout=0.1)
     assert caught.value.code == "DEADLINE_EXCEEDED"
     release.set()
+
+
+def test_a_servers_own_words_about_the_time_are_kept(served: Any) -> None:
+    def late(request: messages.PredictRequest, context: Any) -> messages.PredictResponse:
+        context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "it waited too long")
+        raise AssertionError
+
+    _, client = served(late)
+    with pytest.raises(RequestError, match="it waited too long") as caught:
+        client.predict({"x": b""})
+    assert caught.value.code == "DEADLINE_EXCEEDED"
 
 
 def test_no_server_is_said(tmp_path: Path) -> None:
@@ -533,3 +545,49 @@ def test_a_server_that_wants_to_know_its_callers_is_shown_a_certificate(tmp_path
         client.predict({"x": b""}, timeout=20)
     assert caught.value.code == "UNAVAILABLE"
     server.stop()
+
+
+def test_the_command_line_trusts_and_is_known_as_the_client_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: cannot make certificates")
+    for name in ("server", "caller"):
+        certificate(tmp_path, name)
+    files = [tmp_path / name for name in ("server.pem", "caller.pem", "caller.key")]
+    pair = ((tmp_path / "server.key").read_bytes(), files[0].read_bytes())
+    wants = grpc.ssl_server_credentials([pair], files[1].read_bytes(), require_client_auth=True)
+    server = Server(scores("p"), wants)
+    (tmp_path / "a.jpg").write_bytes(b"jpeg")
+    (tmp_path / "token").write_text("secret\n")
+    asked = ["predict", str(tmp_path / "a.jpg"), "--json", "--target", server.target]
+    tls = [argument for file in files for argument in ("--tls", str(file))]
+    assert main([*asked, *tls, "--token", str(tmp_path / "token")]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "surface"
+    assert server.metadata[-1]["authorization"] == "Bearer secret"
+    assert main([*asked, *tls[:2], "--timeout", "5"]) == 1
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        (None, "cannot read "),
+        (b"", "expected 1 to 4096 bytes, got none"),
+        (b"x" * 4097, "got more"),
+        (b"\xff", "it is not text"),
+        (b"two\nlines", "expected printable ASCII"),
+        (b"good", "in the clear"),
+    ],
+)
+def test_a_token_that_cannot_be_used_is_said_before_anything_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], token: bytes | None, says: str
+) -> None:
+    file = tmp_path / "token"
+    if token is not None:
+        file.write_bytes(token)
+    asked = ["predict", "a.jpg", "--target", "edge-7:50051", "--token", str(file)]
+    assert main(asked) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "two" not in error

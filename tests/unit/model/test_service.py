@@ -28,6 +28,7 @@ class World:
         self.folder = folder
         self.front = Front()
         self.slept: list[float] = []
+        self.killers = 0
         self.conditions: list[Condition] = []
         worker = Worker(ProcessRuntime(), "tests.fakes.worker", threads=1, isa="portable")
         self.service = Service(self.front, worker, LIMITS, self._sleep)
@@ -51,8 +52,9 @@ class World:
         return (await self.front.predict(body)).reply.body
 
     async def dies(self) -> None:
+        self.killers += 1  # the same one again would be known
         with pytest.raises(RequestError) as caught:
-            await self.ask(b"die")
+            await self.ask(b"die %d" % self.killers)
         assert caught.value.code == "INTERNAL"
 
 

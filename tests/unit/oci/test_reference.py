@@ -87,6 +87,17 @@ def test_what_is_wrong_with_a_registrys_reference_is_named(text: str, cause: str
         Reference.parse(text)
 
 
+def test_nothing_is_written_to_a_registry(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"edged does not push.*skopeo copy"):
+        Reference.parse("docker://h/x:v1").check_writable()
+    Reference.parse("oci:x").check_writable()
+
+
+def test_an_absolute_reference_needs_no_working_directory() -> None:
+    assert Reference.parse("oci:x:v1").absolute() == Reference("oci", Path.cwd() / "x", "v1")
+    assert str(Reference.parse("docker://h/x:v1").absolute()) == "docker://h/x:v1"
+
+
 def test_a_long_senseless_name_costs_no_time() -> None:
     for text in ("a" * 100_000 + "!:x", "a." * 50_000 + ":x", "-" * 100_000 + ":x"):
         with pytest.raises(ConfigError):

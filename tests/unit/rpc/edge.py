@@ -41,6 +41,12 @@ def model(state: str = "serving", reason: str = "", version: str = "3") -> Model
     return Model("net", version, SIGNATURE, state, reason)
 
 
+def said(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """Returns the trailing metadata of a failed call."""
+    # Pair by pair: what grpc.aio gives is a mapping to ``dict``, whose keys are pairs before 1.67.
+    return {key: value for key, value in error.trailing_metadata() or ()}  # noqa: C416
+
+
 class Caller:
     """Calls the server's methods."""
 

@@ -285,6 +285,32 @@ def test_what_ran_when_the_backend_died_is_internal_and_not_run_again() -> None:
     run(test())
 
 
+def test_what_killed_and_comes_again_is_not_run_whether_it_waited_already_or_comes_later() -> None:
+    async def test() -> None:
+        front, old, new = Front(Limits(ahead=1)), AheadBackend(), AheadBackend()
+        front.open(old)
+        poison, again, innocent, third = (
+            ask(front, body) for body in (b"poison", b"poison", b"innocent", b"poison")
+        )
+        await settle()
+        front.park(missing="loading")
+        await old.die()
+        assert "will not be run again" in str(refusal(poison))
+        with pytest.raises(RequestError, match="ended the model's process once") as caught:
+            await front.predict(b"poison")
+        assert caught.value.code == "INTERNAL"
+        front.open(new)
+        await settle()
+        assert new.given == [b"innocent"]
+        for each in (again, third):
+            assert refusal(each).code == "INTERNAL"
+        await new.finish()
+        await innocent
+        assert (front.counts.failed, front.counts.refused, front.counts.answered) == (1, 3, 1)
+
+    run(test())
+
+
 def test_what_the_dead_backend_never_read_stays_first_in_line() -> None:
     async def test() -> None:
         front, old, new = Front(), Backend(), Backend()

@@ -88,7 +88,7 @@ def test_callers_are_told_when_to_try_again_where_that_is_of_use(
         else:
             refused = await caller.refused("/t.T/Do", StatusRequest(), StatusReply)
         assert refused.code() is status_of(error)[0]
-        said = dict(refused.trailing_metadata() or ())
+        said = edge.said(refused)
         assert said["edged-request-id"] == "a-1"
         assert said.get("grpc-retry-pushback-ms") == pushback
 

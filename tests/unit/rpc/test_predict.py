@@ -69,7 +69,7 @@ def test_a_refusal_that_passes_says_when(make: object, code: grpc.StatusCode, to
     async def refused(caller: Caller) -> None:
         error = await caller.refused(METHOD, PredictRequest(), PredictResponse)
         assert error.code() is code
-        said = dict(error.trailing_metadata() or ())
+        said = edge.said(error)
         assert ("grpc-retry-pushback-ms" in said) is told
         assert said["edged-request-id"]
 
