@@ -13,6 +13,7 @@ the pictures and on this machine's float32, and the image's digest must not.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -183,19 +184,21 @@ def measure(folder: Path, pictures: Sequence[bytes] = ()) -> Quality:
         ConfigError: pictures were given, but the model takes none.
         ModelError, RequestError: it cannot be run, or not on one of the pictures.
     """
-    ours, exact = Pipeline.open(folder), Pipeline.open(folder, numerics="float32")
-    try:
+    with contextlib.ExitStack() as stack:
+        ours = Pipeline.open(folder)
+        stack.callback(ours.close)
         manifest = ours.manifest
         inputs = list(_inputs(manifest, pictures))
         program = npu.Program.load(folder / manifest.npu.program)
         ports = [each.name for each in program.inputs]
         entered = (_entered(ours, ports, each) for each in inputs[:LAYERS_PICTURES])
         layers = _layers(program, entered)
-        agreement = _agreement(ours, exact, inputs) if pictures else None
+        agreement = None
+        if pictures:
+            exact = Pipeline.open(folder, numerics="float32")
+            stack.callback(exact.close)
+            agreement = _agreement(ours, exact, inputs)
         return Quality(manifest.format, layers, len(pictures), agreement)
-    finally:
-        ours.close()
-        exact.close()
 
 
 def _inputs(manifest: Manifest, pictures: Sequence[bytes]) -> Iterator[dict[str, Any]]:

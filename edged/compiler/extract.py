@@ -34,17 +34,20 @@ def extract(graph: Graph, nodes: Sequence[Node], outputs: Sequence[str], name: s
     read = list(dict.fromkeys(each for node in nodes for each in node.reads if each not in made))
     constants = [each for each in read if each in graph.constants]
     fills, tensors = _constants(graph.constants, constants)
-    result = helper.make_graph(
-        [*fills, *(node.proto for node in nodes)],
-        name,
-        [_info(graph, each) for each in read if each not in graph.constants],
-        [_info(graph, each) for each in outputs],
-        tensors,
-    )
     opsets = [helper.make_opsetid(domain, version) for domain, version in graph.opsets.items()]
-    return helper.make_model(
-        result, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edged"
+    result = helper.make_model(
+        helper.make_graph(
+            [*fills, *(node.proto for node in nodes)],
+            name,
+            [_info(graph, each) for each in read if each not in graph.constants],
+            [_info(graph, each) for each in outputs],
+        ),
+        opset_imports=opsets,
+        ir_version=IR_VERSION,
+        producer_name="edged",
     )
+    result.graph.initializer.extend(tensors)  # last: they may be large, and this copies them once
+    return result
 
 
 def _constants(

@@ -31,7 +31,7 @@ from edged.zoo.layers import (
 )
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import GraphProto, ModelProto
 
 Array = npt.NDArray[np.float32]
 
@@ -48,34 +48,32 @@ def write(network: Network, variables: Mapping[str, Array], classes: int) -> Mod
     """
     from onnx import TensorProto, helper
 
-    writing = Writing(variables, classes)
+    model = helper.make_model(
+        helper.make_graph([], network.scope, [], []),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="edged",
+    )
+    # Everything is put into the model itself: a graph made first would be copied, with its weights.
+    writing = Writing(model.graph, variables, classes)
     for layer in network.layers:
         writing.layer(layer)
-    size = network.size
-    graph = helper.make_graph(
-        writing.nodes,
-        network.scope,
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, size, size])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *sized(shape, classes)])
-            for name, shape in network.outputs.items()
-        ],
-        writing.parameters,
+    size, kind = network.size, TensorProto.FLOAT
+    shapes = {name: sized(shape, classes) for name, shape in network.outputs.items()}
+    model.graph.input.append(helper.make_tensor_value_info(INPUT, kind, ["N", 3, size, size]))
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, kind, ["N", *shape]) for name, shape in shapes.items()
     )
-    opset = helper.make_opsetid("", _OPSET)
-    return helper.make_model(
-        graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="edged"
-    )
+    return model
 
 
 class Writing:
-    """A graph while it is written: its nodes and parameters."""
+    """A graph while it is written."""
 
-    def __init__(self, variables: Mapping[str, Array], classes: int) -> None:
+    def __init__(self, graph: GraphProto, variables: Mapping[str, Array], classes: int) -> None:
+        self._graph = graph
         self._variables = variables
         self._classes = classes
-        self.nodes: list[NodeProto] = []
-        self.parameters: list[TensorProto] = []
 
     def layer(self, layer: Layer) -> None:
         """Adds the nodes of a layer."""
@@ -155,9 +153,14 @@ class Writing:
 
     def parameter(self, name: str, array: Array | npt.NDArray[np.int64]) -> str:
         """Adds a constant; returns its name."""
-        from onnx import numpy_helper
+        from onnx import helper
 
-        self.parameters.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        self._graph.initializer.add(
+            name=name,
+            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+            dims=array.shape,
+            raw_data=array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(),
+        )
         return name
 
     def node(
@@ -175,4 +178,4 @@ class Writing:
 
         node = helper.make_node(op, inputs, outputs, name=outputs[0])
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
-        self.nodes.append(node)
+        self._graph.node.append(node)

@@ -146,11 +146,11 @@ class _Drawing:
     def _dense(self, layer: Dense, before: Moments) -> Moments:
         (outputs,) = sized((layer.outputs,), self._classes)
         fan_in = layer.kernel**2 * layer.inputs
-        weights: Array = self._random.standard_normal((outputs, fan_in), np.float32)
+        weights: Array = self._random.standard_normal((fan_in, outputs), np.float32)
         weights *= self._deviation(layer.output, fan_in, before)
-        weights -= weights.mean(axis=1, keepdims=True)
+        weights -= weights.mean(axis=0)
         shape = (layer.kernel, layer.kernel, layer.inputs, outputs)
-        self.variables[layer.weights] = weights.T.reshape(shape)
+        self.variables[layer.weights] = weights.reshape(shape)
         made = Moments(np.zeros(outputs), np.ones(outputs))
         if layer.output in self._read:
             return self._biased(layer, made)

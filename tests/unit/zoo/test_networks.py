@@ -166,6 +166,38 @@ def test_the_featurizer_alone_is_wholly_the_npus(
     assert {port.name: port.shape for port in parts.program.outputs} == {features: shape}
 
 
+def test_fully_connected_layers_are_convolutions_of_the_npu_where_they_are_asked_for() -> None:
+    parts = compiler.partition(exact("vgg16"), classifier="npu")
+    assert (parts.pre, parts.post) == (None, None)
+    heads = parts.program.chains[-3:]
+    assert all(isinstance(chain, Convolution) for chain in heads)
+    kernels = [chain.window.kernel for chain in heads if isinstance(chain, Convolution)]
+    assert kernels == [(7, 7), (1, 1), (1, 1)]
+    assert [chain.activation for chain in heads if isinstance(chain, Convolution)] == [
+        "relu",
+        "relu",
+        "none",
+    ]
+    x, (output,) = picture("vgg16"), NETWORKS["vgg16"].outputs
+    found = {}
+    for numerics in ("bfp", "float32"):
+        device = npu.open(threads=2, numerics=numerics)
+        device.load(parts.program)
+        found[numerics] = device.run(x)[output]
+    assert np.array_equal(found["bfp"], npu.reference.run(parts.program, x)[output])
+    expected = run(exact("vgg16"), [output], {INPUT: x})[output]
+    assert np.abs(found["float32"] - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ["resnet152", "densenet121"])
+def test_only_softmax_stays_on_the_cpu_where_the_classifier_is_the_npus(name: str) -> None:
+    parts = compiler.partition(exact(name), classifier="npu")
+    assert parts.post is not None
+    assert [node.op_type for node in parts.post.graph.node] == ["Softmax"]
+    (port,) = parts.program.outputs
+    assert port.shape == (1, 1000)
+
+
 def test_ssds_norm_and_dilation_are_the_npus() -> None:
     chains = compiled("ssd-vgg300").program.chains
     (norm,) = (chain for chain in chains if isinstance(chain, Norm))
