@@ -10,19 +10,19 @@ import contextlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edged.bench import contest
+from edged.bench import chains, contest
 from edged.bench.contender import Contender
-from edged.bench.contest import Plan
+from edged.bench.contest import Plan, Referee
 from edged.bench.engines import EDGED, Spec
 from edged.bench.peak import Peak
 from edged.bench.subject import Subject
+from edged.errors import EdgedError
 from edged.npu import timing
-from edged.npu.chains import Convolution
 
 CHAIN_RUNS = 30
 """Runs that the times of the chains are medians of."""
@@ -50,6 +50,8 @@ def compare(
     plan: Plan,
     peak: Peak | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    optional: bool = False,
 ) -> Compared:
     """Measures engines on a network.
 
@@ -59,15 +61,16 @@ def compare(
         plan: how much.
         peak: of this machine with the threads of ours, if known.
         progress: called with the rounds done and all.
+        optional: whether others than ours that cannot run it here are left out, and said.
 
     Raises:
         ConfigError, DeviceError, ModelError: an engine cannot run it here.
     """
     with contextlib.ExitStack() as stack:
-        contenders = {
-            spec.label: stack.enter_context(Contender(spec, subject.folder)) for spec in specs
-        }
-        found = contest.measure(contenders, plan, progress)
+        contenders, missing = _start(subject, specs, stack, optional=optional)
+        specs = [each.spec for each in contenders.values()]
+        referee = contest.Referee(plan.patience)
+        found = contest.measure(contenders, plan, referee, progress)
         engines = contest.figures(found)
         for label, contender in contenders.items():
             engines[label] |= _facts(contender)
@@ -75,14 +78,16 @@ def compare(
             engines[label]["likeness"] = cosine
         figures: dict[str, Any] = {
             **work(subject),
+            "missing": missing,
             "engines": engines,
             "ratios": contest.ratios(found, specs),
+            "speedup": contest.speedups(found, specs),
         }
-        ours = next((each for each in contenders.values() if each.spec.name == EDGED), None)
+        ours = _ours(contenders.values())
         if ours is not None:
-            figures |= _chains(subject, ours, engines[ours.spec.label]["p50_ms"], peak)
+            figures |= _chains(subject, ours, engines[ours.spec.label]["p50_ms"], peak, referee)
         if plan.tail:
-            figures["tail"] = contest.tails(contenders, plan)
+            figures["tail"] = contest.tails(contenders, plan, referee)
     series = {
         label: [[each / 1e3 for each in turn.times] for turn in turns]
         for label, turns in found.items()
@@ -121,6 +126,25 @@ def work(subject: Subject) -> dict[str, Any]:
     }
 
 
+def _start(
+    subject: Subject, specs: Sequence[Spec], stack: contextlib.ExitStack, *, optional: bool
+) -> tuple[dict[str, Contender], dict[str, str]]:
+    """Starts the engines; returns them by label, and why others are missing."""
+    contenders, missing = {}, {}
+    for spec in specs:
+        try:
+            contenders[spec.label] = stack.enter_context(Contender(spec, subject.folder))
+        except EdgedError as exc:
+            if not optional or spec.name == EDGED:
+                raise
+            missing[spec.label] = str(exc)
+    return contenders, missing
+
+
+def _ours(contenders: Iterable[Contender]) -> Contender | None:
+    return next((each for each in contenders if each.spec.name == EDGED), None)
+
+
 def _facts(contender: Contender) -> dict[str, Any]:
     facts = {key: value for key, value in contender.facts.items() if key != "load_ms"}
     return {
@@ -143,42 +167,26 @@ def _likeness(contenders: Mapping[str, Contender]) -> dict[str, float]:
         }
 
 
-def _chains(subject: Subject, ours: Contender, p50_ms: float, peak: Peak | None) -> dict[str, Any]:
+def _chains(
+    subject: Subject, ours: Contender, p50_ms: float, peak: Peak | None, referee: Referee
+) -> dict[str, Any]:
     """Returns the time of our chains, and their share of what this machine could do."""
     program = subject.program
-    contest.settle()
-    taken = contest.undisturbed(lambda: ours.chain_times(CHAIN_RUNS, 5), contest.settle).times
-    predicted = timing.predicted_us(program)
-    rows = []
-    for index, chain in enumerate(program.chains):
-        spent, count = taken[index + 1], timing.macs(program, chain)
-        target = program.tensors[chain.target]
-        rows.append(
-            {
-                "chain": index,
-                "kind": type(chain).__name__,
-                "output": [target.height, target.width, target.channels],
-                "kernel": list(chain.window.kernel) if hasattr(chain, "window") else None,
-                "gmac": round(count / 1e9, 5),
-                "measured_us": round(spent, 2),
-                "peak_share": _share(count, spent, peak),
-                "predicted_us": round(predicted[index], 2),
-            }
-        )
-    convolving = [
-        (timing.macs(program, chain), spent)
-        for chain, spent in zip(program.chains, taken[1:-1], strict=True)
-        if isinstance(chain, Convolution)
-    ]
-    macs, spent = sum(each[0] for each in convolving), sum(each[1] for each in convolving)
+    referee.settle()
+    taken = referee.undisturbed(lambda: ours.chain_times(CHAIN_RUNS, 5)).times
+    work = [timing.macs(program, chain) for chain in program.chains]
+    rows = chains.rows(program, taken)
+    for row, macs in zip(rows, work, strict=True):
+        row["peak_share"] = _share(macs, row["measured_us"], peak)
+    spent = sum(each for each, macs in zip(taken[1:-1], work, strict=True) if macs)
     return {
         "entry_us": round(taken[0], 2),
         "exit_us": round(taken[-1], 2),
         "convolutions_us": round(spent, 2),
         "chains_us": round(sum(taken), 2),
         "peak_share": {
-            "convolutions": _share(macs, spent, peak),
-            "whole": _share(macs, p50_ms * 1e3, peak),
+            "convolutions": _share(sum(work), spent, peak),
+            "whole": _share(sum(work), p50_ms * 1e3, peak),
         },
         "layers": rows,
     }

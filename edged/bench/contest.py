@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,20 @@ from typing import Any
 import numpy as np
 
 from edged.bench.contender import Contender, Turn
-from edged.bench.engines import EDGED, Spec
+from edged.bench.engines import AGAIN, ALONE, EDGED, Spec
 from edged.bench.rounds import median, percentile, take_turns
 from edged.errors import DeviceError
 
 SETTLE = 0.2  # seconds at least before a turn
+PATIENCE = 60.0
+"""Seconds to wait for a machine to come to rest, in all of a comparison."""
 _LOOK = 0.1  # seconds between two looks at how busy the machine is
 _IDLE = 0.1  # of one processor's time in a look
-_SETTLE_LIMIT = 10.0  # seconds; a machine that never rests is measured as it is
+_LONGEST = 10.0  # seconds to wait before one turn
 
 DISTURBED = 0.01
 """Share of a turn's time that an engine may have waited for a processor."""
-AGAIN = 4
+REPEATS = 3
 
 ENOUGH_FOR_P99 = 100
 
@@ -53,75 +55,85 @@ class Plan:
         runs: in a turn.
         warm_up: runs before them that do not count.
         tail: runs in one stretch after the rounds, for the tail; 0 for none.
+        patience: seconds to wait for the machine to come to rest, in all.
     """
 
     rounds: int = 9
     runs: int = 20
     warm_up: int = 3
     tail: int = 0
+    patience: float = PATIENCE
 
 
-def settle(
-    busy: Callable[[], float] = busy_seconds,
-    wait: Callable[[float], None] = time.sleep,
-    limit: float = _SETTLE_LIMIT,
-) -> bool:
-    """Returns when the machine has come to rest; False if it has not within the limit.
+class Referee:
+    """Says when a turn begins and whether it counts, as long as the patience lasts.
 
     Args:
-        busy: seconds that its processors have worked, in all.
+        patience: seconds to wait in all, beyond the pause before each turn.
+        busy: seconds that the machine's processors have worked, in all.
         wait: waits that many seconds.
-        limit: seconds to wait.
     """
-    wait(SETTLE)
-    before, waited = busy(), SETTLE
-    while waited < limit:
-        wait(_LOOK)
-        waited += _LOOK
-        now = busy()
-        if now - before <= _IDLE * _LOOK:
-            return True
-        before = now
-    return False
 
+    def __init__(
+        self,
+        patience: float = PATIENCE,
+        busy: Callable[[], float] = busy_seconds,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._left = patience
+        self._busy = busy
+        self._wait = wait
 
-def undisturbed(take: Callable[[], Turn], rest: Callable[[], object], again: int = AGAIN) -> Turn:
-    """Returns a turn that had the machine to itself, or the least disturbed of some.
+    def settle(self) -> bool:
+        """Returns when the machine has come to rest; False if it has not while we had patience."""
+        self._wait(SETTLE)
+        before, waited = self._busy(), 0.0
+        while waited < _LONGEST and self._left > 0:
+            self._wait(_LOOK)
+            waited += _LOOK
+            now = self._busy()
+            if now - before <= _IDLE * _LOOK:
+                return True
+            self._left -= _LOOK
+            before = now
+        return False
 
-    Args:
-        take: takes a turn.
-        rest: returns when everybody has come to rest.
-        again: how often one more may be taken.
-    """
-    best = take()
-    for _ in range(again):
-        if best.disturbed <= DISTURBED:
-            break
-        rest()
-        best = min(best, take(), key=lambda turn: turn.disturbed)
-    return best
+    def undisturbed(self, take: Callable[[], Turn]) -> Turn:
+        """Returns a turn that had the machine to itself, or the least disturbed of some."""
+        best = take()
+        for _ in range(REPEATS):
+            if best.disturbed <= DISTURBED or self._left <= 0:
+                break
+            self.settle()
+            began = time.monotonic()
+            best = min(best, take(), key=lambda turn: turn.disturbed)
+            self._left -= time.monotonic() - began
+        return best
 
 
 def measure(
     contenders: Mapping[str, Contender],
     plan: Plan,
+    referee: Referee,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[Turn]]:
     """Returns every turn by engine and round."""
 
     def turn(contender: Contender) -> Callable[[], Turn]:
-        return lambda: undisturbed(lambda: contender.turn(plan.runs, plan.warm_up), settle)
+        return lambda: referee.undisturbed(lambda: contender.turn(plan.runs, plan.warm_up))
 
     turns = {label: turn(each) for label, each in contenders.items()}
-    return take_turns(turns, plan.rounds, settle, progress)
+    return take_turns(turns, plan.rounds, referee.settle, progress)
 
 
-def tails(contenders: Mapping[str, Contender], plan: Plan) -> dict[str, dict[str, float]]:
+def tails(
+    contenders: Mapping[str, Contender], plan: Plan, referee: Referee
+) -> dict[str, dict[str, float]]:
     """Returns the tail of each engine's runs in one stretch."""
     found = {}
     for label, contender in contenders.items():
-        settle()
-        turn = undisturbed(partial(contender.turn, plan.tail, plan.warm_up), settle)
+        referee.settle()
+        turn = referee.undisturbed(partial(contender.turn, plan.tail, plan.warm_up))
         found[label] = {**tail(turn.times), "disturbed": round(turn.disturbed, 4)}
     return found
 
@@ -198,14 +210,37 @@ def _counts(turns: Sequence[Turn]) -> list[bool]:
 def ratios(
     found: Mapping[str, Sequence[Turn]], specs: Sequence[Spec]
 ) -> list[dict[str, float | str]]:
-    """Returns ours over each other engine, and each engine over its copy."""
-    ours = next((each.label for each in specs if each.name == EDGED), None)
+    """Returns ours over each other engine, and each engine over itself once more.
+
+    Ours is the one on as many threads and with the same instruction set, where there is one.
+    """
     made = []
     for spec in specs:
-        if spec.copy:
-            made.append(ratio(found, Spec(spec.name, spec.threads, spec.isa).label, spec.label))
-        elif ours is not None and spec.label != ours:
-            made.append(ratio(found, ours, spec.label))
+        if spec.mark == AGAIN:
+            made.append(ratio(found, replace(spec, mark="").label, spec.label))
+            continue
+        ours = _ours(spec, specs)
+        if ours is not None and ours != spec:
+            made.append(ratio(found, ours.label, spec.label))
+    return made
+
+
+def _ours(other: Spec, specs: Sequence[Spec]) -> Spec | None:
+    """Returns whom of ours an engine is held against."""
+    likely = [each for each in specs if each.name == EDGED and each.mark == other.mark]
+    same = [each for each in likely if each.isa == other.isa]
+    if other.name != EDGED and same:
+        return same[0]
+    return likely[0] if likely else None
+
+
+def speedups(found: Mapping[str, Sequence[Turn]], specs: Sequence[Spec]) -> dict[str, float]:
+    """Returns how much faster each engine is with its threads than with one."""
+    made = {}
+    for spec in specs:
+        alone = replace(spec, threads=1, mark=ALONE).label
+        if not spec.mark and alone in found:
+            made[spec.label] = float(ratio(found, alone, spec.label)["ratio"])
     return made
 
 

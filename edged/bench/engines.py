@@ -39,6 +39,7 @@ EDGED = "edged"
 ONNXRUNTIME = ("onnxruntime-float32", "onnxruntime-int8")
 OPENVINO = ("openvino-float32", "openvino-bf16", "openvino-int8")
 NAMES = (EDGED, *ONNXRUNTIME, *OPENVINO)
+AGAIN, ALONE = "again", "1 thread"
 
 PROGRAM, FLOAT32, INT8, INPUTS = "program.npu", "float32.onnx", "int8.onnx", "inputs.npz"
 """Files of a folder that ``edged.bench.subject`` fills."""
@@ -48,7 +49,11 @@ CAPS = {
     "avxvnni": "AVX2_VNNI",
     "avx512vnni": "AVX512_CORE_VNNI",
 }
-"""Our names of instruction sets and oneDNN's, for ``ONEDNN_MAX_CPU_ISA``."""
+"""Our names of instruction sets and oneDNN's, for ``ONEDNN_MAX_CPU_ISA``.
+
+That holds OpenVINO's convolutions, which are oneDNN's. Its own kernels, for what little is left,
+have ``OV_CPU_MAX_ISA``, which releases up to 2026.4 do not read.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,26 +64,26 @@ class Spec:
         name: one of ``NAMES``.
         threads: that run it, and processors it may use.
         isa: the NPU's kernels, or the most that OpenVINO may use; None for the best here.
-        copy: tells an engine from itself when it is measured against itself.
+        mark: tells an engine from itself: ``AGAIN``, or ``ALONE`` for one thread beside several.
     """
 
     name: str
     threads: int
     isa: str | None = None
-    copy: int = 0
+    mark: str = ""
 
     @property
     def label(self) -> str:
         """What it is called in figures."""
-        parts = [self.name + (f"@{self.isa}" if self.isa else "")]
-        return " ".join(parts + (["(again)"] if self.copy else []))
+        name = self.name + (f"@{self.isa}" if self.isa else "")
+        return f"{name} ({self.mark})" if self.mark else name
 
     def environment(self) -> dict[str, str]:
         """Returns what has to be set before its library is loaded."""
         # Both packages of wheels report home unless they are kept from it; see also `_openvino`.
         extra = {"ORT_DISABLE_TELEMETRY": "1"}
         if self.isa is not None and self.name in OPENVINO:
-            extra["ONEDNN_MAX_CPU_ISA"] = CAPS[self.isa]
+            extra["ONEDNN_MAX_CPU_ISA"] = extra["OV_CPU_MAX_ISA"] = CAPS[self.isa]
         return extra
 
     def document(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Subject:
         folder: with the files of ``edged.bench.engines``.
         graph: whether there is a graph, so that others can run it too.
         notes: what the reader of the figures should know.
+        pictures: whether it was made from a model that takes pictures.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Subject:
     folder: Path
     graph: bool
     notes: tuple[str, ...] = ()
+    pictures: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +148,8 @@ def write(
     _write(folder / INPUTS, _npz(feeds[0]))
     if int8:
         _quantise(cut, data, feeds, folder, say)
-    return _done(Subject(network.name, program, folder, graph=True, notes=network.notes))
+    pictures = network.preprocess is not None
+    return _done(Subject(network.name, program, folder, True, network.notes, pictures))
 
 
 def reopen(folder: Path) -> Subject:
@@ -158,18 +161,24 @@ def reopen(folder: Path) -> Subject:
     """
     try:
         facts = json.loads((folder / FACTS).read_bytes())
-        name, graph, notes = str(facts["name"]), bool(facts["graph"]), tuple(facts["notes"])
+        name, notes = str(facts["name"]), tuple(map(str, facts["notes"]))
+        graph, pictures = bool(facts["graph"]), bool(facts["pictures"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ConfigError(
             f"cannot measure {folder}: it has no network, or a damaged one ({exc}); "
             "make one with --keep"
         ) from exc
-    return Subject(name, npu.Program.load(folder / PROGRAM), folder, graph, notes)
+    return Subject(name, npu.Program.load(folder / PROGRAM), folder, graph, notes, pictures)
 
 
 def _done(subject: Subject) -> Subject:
     """Notes what the folder has, last of all."""
-    facts = {"name": subject.name, "graph": subject.graph, "notes": list(subject.notes)}
+    facts = {
+        "name": subject.name,
+        "graph": subject.graph,
+        "notes": list(subject.notes),
+        "pictures": subject.pictures,
+    }
     _write(subject.folder / FACTS, json.dumps(facts).encode())
     return subject
 

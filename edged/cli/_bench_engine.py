@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.cli import _bench_work
+from edged.cli._bench_output import Progress, head, put, say
+from edged.cli._layers import layers as layers_table
 from edged.cli._table import table
-from edged.errors import ConfigError, StoreError
+from edged.errors import ConfigError
 
 if TYPE_CHECKING:
     from edged.bench.comparison import Compared
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edged.bench.subject import Subject
 
 HELP = "compare our device with onnxruntime and OpenVINO on the same network, interleaved"
+IMAGE = "image"
+"""Folder of a network's image, among its files."""
 SAME = 0.02
 """How far from 1.00 an engine measured against itself may come out."""
 
@@ -57,10 +59,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tail", type=_count, default=0, metavar="N", help="then N runs of each, for p99 over p50"
     )
     how.add_argument(
+        "--speedup", action="store_true", help="each engine with one thread too, in the same turns"
+    )
+    how.add_argument(
         "--self-check",
         action="store_true",
         help=f"each engine against itself: fails unless all come to 1.00 +- {SAME}",
     )
+    how.add_argument(
+        "--patience",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="wait so long in all for other work on the machine to pause (default: 60)",
+    )
+    how.add_argument(
+        "--no-worker",
+        action="store_true",
+        help="leave out the memory of a worker, for which a model is built and served",
+    )
+    sizes = parser.add_argument_group("time against work, instead of a comparison")
+    sizes.add_argument(
+        "--work", action="store_true", help="resnet50 in several widths and sizes of its input"
+    )
+    sizes.add_argument("--widths", metavar="W,...", help="factors of its channels")
+    sizes.add_argument("--sizes", metavar="S,...", help="pixels a side")
     parser.add_argument("--layers", action="store_true", help="show every chain")
     parser.add_argument("--json", metavar="FILE", help="write the figures there; - prints them")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the times there")
@@ -68,31 +91,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures and shows; returns 1 if a self-check failed."""
-    from edged.bench import peak
-    from edged.bench.comparison import machine
     from edged.bench.contender import usable
 
     threads = args.threads or len(os.sched_getaffinity(0))
     usable(threads)
     specs, missing = _specs(args, threads)
+    most = _peak(specs, threads)
     with tempfile.TemporaryDirectory(prefix="edged-bench-") as temporary:
         folder = args.keep or Path(temporary)
+        if args.work:
+            return _bench_work.run(args, folder, specs, most)
         subjects = [_subject(each, folder, args, specs) for each in args.model or ["resnet50"]]
-        most = _peak(specs, threads)
         compared = [_compare(each, specs, most, args) for each in subjects]
     document = {
-        "schema": 1,
-        "machine": machine(),
-        "settings": _settings(args, threads),
+        **head(args, threads, most),
         "missing": missing,
-        "peak": None if most is None else _peak_document(most, peak.SECONDS),
         "networks": [each.figures for each in compared],
     }
     if args.plot is not None:
         from edged.bench import bars
 
         bars.draw(args.plot, {each.figures["network"]: each.series for each in compared})
-    _put(args, document)
+    if put(args.json, document):
+        for network in document["networks"]:
+            _show(network, document, layers=args.layers)
     return 0 if _passed(document, args) else 1
 
 
@@ -104,7 +126,7 @@ def _specs(args: argparse.Namespace, threads: int) -> tuple[list[Spec], dict[str
     """
     from dataclasses import replace
 
-    from edged.bench.engines import NAMES, missing, parse
+    from edged.bench.engines import AGAIN, ALONE, NAMES, missing, parse
 
     texts = [each for each in args.engines.split(",") if each] if args.engines else list(NAMES)
     specs = list(dict.fromkeys(parse(each.strip(), threads, args.isa) for each in texts))
@@ -112,10 +134,12 @@ def _specs(args: argparse.Namespace, threads: int) -> tuple[list[Spec], dict[str
     if args.engines and lacking:
         raise ConfigError("; ".join(f"cannot measure {k}: {v}" for k, v in lacking.items()))
     for label, why in lacking.items():
-        _say(f"without {label}: {why}")
+        say(f"without {label}: {why}")
     specs = [spec for spec in specs if spec.label not in lacking]
     if args.self_check:
-        specs = [each for spec in specs for each in (spec, replace(spec, copy=1))]
+        specs = [each for spec in specs for each in (spec, replace(spec, mark=AGAIN))]
+    if args.speedup and threads > 1:
+        specs += [replace(spec, threads=1, mark=ALONE) for spec in specs if not spec.mark]
     return specs, lacking
 
 
@@ -126,7 +150,35 @@ def _subject(source: str, folder: Path, args: argparse.Namespace, specs: Sequenc
         return reopen(Path(source))
     int8 = any(spec.name.endswith("int8") for spec in specs)
     place = folder / (Path(source).stem or "network")
-    return prepare(source, place, format=args.format, weights=args.weights, int8=int8, say=_say)
+    made = prepare(source, place, format=args.format, weights=args.weights, int8=int8, say=say)
+    if made.pictures and not args.no_worker:
+        _build(source, made, args)
+    return made
+
+
+def _build(source: str, made: Subject, args: argparse.Namespace) -> None:
+    """Builds the image that the worker's memory is measured with."""
+    import shutil
+
+    from edged.build import build
+
+    say(f"build the image of {source}, for the memory of its worker")
+    shutil.rmtree(made.folder / IMAGE, ignore_errors=True)
+    build(source, f"oci:{made.folder / IMAGE}", format=args.format, weights=args.weights)
+
+
+def _worker_mib(subject: Subject, threads: int) -> float | None:
+    """Returns the resident MiB of a worker; None for a network that is no model's."""
+    from edged.bench.measure import draw_jpeg
+    from edged.bench.residence import worker_bytes
+    from edged.build.describe import describe
+
+    if not (subject.folder / IMAGE).is_dir():
+        return None
+    say("serve it, for the memory of its worker")
+    image = f"oci:{subject.folder / IMAGE}"
+    name = describe(image).manifest.signature.inputs[0].name
+    return round(worker_bytes(image, name, draw_jpeg(480, 640), threads=threads) / 2**20, 1)
 
 
 def _peak(specs: Sequence[Spec], threads: int) -> Peak | None:
@@ -151,40 +203,21 @@ def _compare(
     taking = [spec for spec in specs if subject.graph or spec.name == EDGED]
     for spec in specs:
         if spec not in taking:
-            _say(f"without {spec.label}: {subject.name} is a program, which has no graph")
+            say(f"without {spec.label}: {subject.name} is a program, which has no graph")
     if not taking:
         raise ConfigError(f"cannot measure {subject.name}: only edged can run a program")
     for note in subject.notes:
-        _say(note)
-    _say(f"measure {subject.name}")
-    plan = Plan(args.rounds, args.runs, tail=args.tail)
-    return compare(subject, taking, plan, most, _Progress())
-
-
-def _settings(args: argparse.Namespace, threads: int) -> dict[str, Any]:
-    from edged.bench import contest
-
-    return {
-        "threads": threads,
-        "batch": 1,
-        "rounds": args.rounds,
-        "runs": args.runs,
-        "settle_s": contest.SETTLE,
-        "processors": "each engine's process is kept to the first of them, one a thread",
-        "order": "another engine begins each round; reversed when all have begun",
-        "weights": args.weights,
-        "self_check": args.self_check,
-    }
-
-
-def _peak_document(most: Peak, seconds: float) -> dict[str, Any]:
-    return {
-        "isa": most.isa,
-        "seconds": seconds,
-        "one_thread_gmac_s": round(most.one / 1e9, 1),
-        "together_gmac_s": round(most.together / 1e9, 1),
-        "threads": most.threads,
-    }
+        say(note)
+    say(f"measure {subject.name}")
+    plan = Plan(args.rounds, args.runs, tail=args.tail, patience=args.patience)
+    optional = not args.engines
+    compared = compare(subject, taking, plan, most, Progress(), optional=optional)
+    for label, why in compared.figures["missing"].items():
+        say(f"without {label}: {why}")
+    threads = next((spec.threads for spec in taking if spec.name == EDGED), None)
+    if threads is not None and not args.no_worker:
+        compared.figures["worker_mib"] = _worker_mib(subject, threads)
+    return compared
 
 
 def _passed(document: dict[str, Any], args: argparse.Namespace) -> bool:
@@ -198,22 +231,8 @@ def _passed(document: dict[str, Any], args: argparse.Namespace) -> bool:
     ]
     off = [each for each in own if round(abs(each["ratio"] - 1), 4) > SAME]
     for each in off:
-        _say(f"{each['of']} against itself came to {each['ratio']}, expected 1.00 +- {SAME}")
+        say(f"{each['of']} against itself came to {each['ratio']}, expected 1.00 +- {SAME}")
     return not off
-
-
-def _put(args: argparse.Namespace, document: dict[str, Any]) -> None:
-    text = json.dumps(document, indent=1)
-    if args.json == "-":
-        print(text)
-        return
-    if args.json is not None:
-        try:
-            Path(args.json).write_text(text + "\n")
-        except OSError as exc:
-            raise StoreError(f"cannot write {args.json}: {exc.strerror}") from exc
-    for network in document["networks"]:
-        _show(network, document, layers=args.layers)
 
 
 def _show(network: dict[str, Any], document: dict[str, Any], *, layers: bool) -> None:
@@ -253,7 +272,7 @@ def _show(network: dict[str, Any], document: dict[str, Any], *, layers: bool) ->
     _show_work(network, document["peak"])
     _show_tail(network.get("tail"))
     if layers and "layers" in network:
-        print("\n" + _layers(network["layers"]))
+        print("\n" + layers_table(network["layers"]))
     print()
 
 
@@ -271,6 +290,10 @@ def _show_work(network: dict[str, Any], most: dict[str, Any] | None) -> None:
             f"({network['convolutions_us'] / 1e3:.3f} ms), {share['whole']:.1%} over the whole run"
         )
     print(f"predicted on {network['sku']}, a board: {network['predicted_ms']:.3f} ms")
+    if network.get("worker_mib") is not None:
+        print(f"resident memory of a worker with it: {network['worker_mib']:.1f} MiB")
+    for label, times in network["speedup"].items():
+        print(f"{label}: {times:.2f} times as fast as with one thread")
 
 
 def _show_tail(tails: dict[str, Any] | None) -> None:
@@ -280,39 +303,17 @@ def _show_tail(tails: dict[str, Any] | None) -> None:
         print("\n" + table(headers, rows))
 
 
-def _layers(rows: Sequence[dict[str, Any]]) -> str:
-    cells = [
-        [
-            row["chain"],
-            row["kind"].lower(),
-            " x ".join(map(str, row["output"])),
-            None if row["kernel"] is None else " x ".join(map(str, row["kernel"])),
-            row["gmac"],
-            row["measured_us"],
-            None if row["peak_share"] is None else f"{row['peak_share']:.1%}",
-            row["predicted_us"],
-        ]
-        for row in rows
-    ]
-    headers = ["chain", "kind", "output", "kernel", "GMAC", "measured us", "of peak"]
-    return table([*headers, "predicted us"], cells)
-
-
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"expected a number from 1 to 100000, got {text!r}")
     return int(text)
 
 
-def _say(text: str) -> None:
-    print(f"edged: {text}", file=sys.stderr, flush=True)
-
-
-class _Progress:
-    """Says on a terminal how many rounds are done."""
-
-    def __call__(self, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if done == total else ""
-            with contextlib.suppress(OSError):
-                print(f"\rround {done} of {total}", end=end, file=sys.stderr, flush=True)
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 3600, got {text!r}")
+    return value

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edged.cli._layers import layers
 from edged.cli._table import size, table
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="oci:DIR[:TAG], oci-archive:FILE or docker://HOST/NAME:TAG|@DIGEST",
     )
     parser.add_argument("--chains", action="store_true", help="every chain of the NPU's program")
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="run the program here, and show what each chain took beside what a board would take",
+    )
     parser.add_argument("--report", action="store_true", help="every node of the graph")
     parser.add_argument("--quality", action="store_true", help="SQNR of every convolution")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
@@ -33,20 +39,42 @@ def run(args: argparse.Namespace) -> int:
     from edged.build.describe import describe
 
     found = describe(args.reference)
+    document = found.document()
+    if args.layers:
+        document |= _measured(found)
     if args.json:
-        print(json.dumps(found.document(), indent=1, ensure_ascii=False))
+        print(json.dumps(document, indent=1, ensure_ascii=False))
         return 0
     _show(found)
+    if args.layers:
+        print("\n" + layers(document["layers"]))
+        print(
+            f"\nthis machine's emulator ({document['emulator']}): "
+            f"{document['measured_us'] / 1e3:.3f} ms; predicted on a board: "
+            f"{document['predicted_us'] / 1e3:.3f} ms"
+        )
     if args.chains:
         print("\n" + _chains(found.chains()))
     if args.quality and found.quality:
-        layers = [[x.chain, _dims(x.output), f"{x.sqnr_db:.1f}"] for x in found.quality.layers]
-        print("\n" + table(["chain", "output", "SQNR (dB)"], layers))
+        rows = [[x.chain, _dims(x.output), f"{x.sqnr_db:.1f}"] for x in found.quality.layers]
+        print("\n" + table(["chain", "output", "SQNR (dB)"], rows))
     if args.report:
         rows = [[row["node"], row["op"], row["where"], row["rule"]] for row in found.rows]
         missing = "the image keeps no report"
         print("\n" + (table(["node", "operator", "runs on", "rule"], rows) if rows else missing))
     return 0
+
+
+def _measured(found: Description) -> dict[str, Any]:
+    """Returns the microseconds of the NPU's program on this machine, by chain and in all."""
+    from edged.bench import chains
+
+    spent, emulator = chains.measured(found.program)
+    return {
+        "emulator": emulator,
+        "measured_us": round(sum(spent), 2),
+        "layers": chains.rows(found.program, spent),
+    }
 
 
 def _show(found: Description) -> None:

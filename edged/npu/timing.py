@@ -23,10 +23,11 @@ strides in the last unit of a block, as the zoo's network does: 1,460 tiles, 293
 3.46 GMAC: 0.978 ms of arithmetic. Its sum of the slower ones is 1.728 ms, because 31 of the 53
 layers, the late ones with few pixels, wait for their weights; so efficiency is 0.960. The row of
 NPU.md 2.5 (333,464 tile operations, 3.83 GMAC) strides in the first 1 x 1 of a block's first unit:
-the same weights meet more pixels, 1.91 ms by this model; both rows come out to the operation from
-the layers' sizes. Had weights been counted at the 6 bits of ms-fp11, which that board ran, 12
-layers would wait and efficiency would be 0.80; networks with more pixels a tile (VGG-16, SSD) would
-come out a fifth slower. That is how far the model can be trusted.
+the same weights meet more pixels, 1.91 ms by this model. Counted from the layers' sizes, that row,
+ResNet-152's and DenseNet-121's come out to the operation; VGG-16's and SSD's have two tiles a pixel
+in the first layer, whose windows of 27 values fit one. Had weights been counted at the 6 bits of
+ms-fp11, which that board ran, 12 layers would wait and efficiency would be 0.80; networks with more
+pixels a tile (VGG-16, SSD) would come out a fifth slower. That is how far the model can be trusted.
 
 Never mixed with measured time: this is of a board, ``Device.times_us`` is of the emulator.
 """

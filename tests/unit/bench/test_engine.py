@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ from PIL import Image
 
 from edged import zoo
 from edged.__main__ import main
-from edged.bench import bars, contest, engines, peak, rounds, subject
+from edged.bench import bars, contest, engines, measure, peak, residence, rounds, subject, work
 from edged.bench.contender import Contender, Turn, usable
 from edged.bench.engines import Spec
-from edged.errors import ConfigError, DeviceError, ModelError
+from edged.errors import ConfigError, DeviceError, ModelError, StoreError
 from edged.manifest import Preprocess
 from edged.npu import _native
 from tests.unit.build import models
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
-QUICK = ["--rounds", "1", "--runs", "2", "--threads", "1"]
+QUICK = ["--rounds", "1", "--runs", "2", "--threads", "1", "--patience", "0", "--no-worker"]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +35,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> subject.Subject:
     settings = Preprocess(size=(16, 16), resize="shorter", to=18, crop=True, scale=1 / 255)
     network = subject.Network("small", models.classifier(), settings)
     return subject.write(network, tmp_path_factory.mktemp("small"), format="ms-fp13")
-
-
-@pytest.fixture
-def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is taken to be at rest."""
-    monkeypatch.setattr(contest, "SETTLE", 0.0)
-    monkeypatch.setattr(contest, "_SETTLE_LIMIT", 0.0)
-    monkeypatch.setattr(contest, "AGAIN", 0)
 
 
 def turns(*times: list[float], disturbed: float = 0.0) -> list[Turn]:
@@ -62,7 +55,7 @@ def test_everybody_begins_once_and_then_the_order_is_reversed() -> None:
 def test_a_turn_begins_when_the_machine_has_come_to_rest() -> None:
     worked = iter([10.0, 10.2, 10.35, 10.355, 99.0])
     waits: list[float] = []
-    assert contest.settle(lambda: next(worked), waits.append)
+    assert contest.Referee(60.0, lambda: next(worked), waits.append).settle()
     assert len(waits) == 4  # the first pause, then until a look found next to no work
     assert next(worked) == 99.0
 
@@ -70,8 +63,11 @@ def test_a_turn_begins_when_the_machine_has_come_to_rest() -> None:
 def test_a_machine_that_never_rests_is_measured_all_the_same() -> None:
     worked = iter(range(10_000))
     waits: list[float] = []
-    assert not contest.settle(lambda: float(next(worked)), waits.append, limit=2.0)
-    assert sum(waits) == pytest.approx(2.0, abs=0.2)
+    referee = contest.Referee(2.0, lambda: float(next(worked)), waits.append)
+    assert not referee.settle()
+    assert sum(waits) == pytest.approx(2.0 + contest.SETTLE, abs=0.2)
+    assert not referee.settle()  # out of patience: the pause only
+    assert sum(waits) == pytest.approx(2.0 + 2 * contest.SETTLE, abs=0.2)
 
 
 def test_busy_seconds_grow_with_work() -> None:
@@ -84,11 +80,14 @@ def test_busy_seconds_grow_with_work() -> None:
 
 def test_a_disturbed_turn_is_taken_again_whatever_its_times() -> None:
     taken = iter([Turn([1.0], 0.5), Turn([9.0], 0.2), Turn([7.0], 0.001), Turn([1.0], 0.0)])
-    rests: list[None] = []
-    assert contest.undisturbed(lambda: next(taken), lambda: rests.append(None)).times == [7.0]
-    assert len(rests) == 2
-    taken = iter([Turn([1.0], 0.5), Turn([9.0], 0.2), Turn([7.0], 0.3)])
-    assert contest.undisturbed(lambda: next(taken), lambda: None, again=2).times == [9.0]
+    waits: list[float] = []
+    referee = contest.Referee(60.0, lambda: 0.0, waits.append)
+    assert referee.undisturbed(lambda: next(taken)).times == [7.0]
+    assert len(waits) == 4  # twice: the pause, and one look
+    taken = iter([Turn([1.0], 0.5)] * contest.REPEATS + [Turn([9.0], 0.2), Turn([7.0], 0.0)])
+    assert referee.undisturbed(lambda: next(taken)).times == [9.0]
+    impatient = contest.Referee(0.0, lambda: 0.0, waits.append)
+    assert impatient.undisturbed(lambda: Turn([3.0], 0.9)).times == [3.0]
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -127,10 +126,25 @@ def test_disturbed_turns_do_not_count_unless_most_are() -> None:
 
 
 def test_an_engine_is_held_against_ours_and_a_copy_against_its_own() -> None:
-    specs = [Spec("edged", 1), Spec("edged", 1, copy=1), Spec("openvino-int8", 1, "avx2")]
+    specs = [Spec("edged", 1), Spec("edged", 1, mark="again"), Spec("openvino-int8", 1, "avx2")]
     found = {spec.label: turns([float(n + 1)]) for n, spec in enumerate(specs)}
     pairs = [(each["of"], each["to"]) for each in contest.ratios(found, specs)]
     assert pairs == [("edged", "edged (again)"), ("edged", "openvino-int8@avx2")]
+
+
+def test_like_is_held_against_like() -> None:
+    names = ("edged", "edged@avx2", "openvino-int8", "openvino-int8@avx2", "onnxruntime-int8")
+    specs = [engines.parse(name, 2) for name in names]
+    specs += [replace(spec, threads=1, mark=engines.ALONE) for spec in specs]
+    found = {spec.label: turns([float(n + 1)]) for n, spec in enumerate(specs)}
+    pairs = {each["to"]: each["of"] for each in contest.ratios(found, specs)}
+    assert pairs["edged@avx2"] == "edged"
+    assert pairs["openvino-int8"] == pairs["onnxruntime-int8"] == "edged"
+    assert pairs["openvino-int8@avx2"] == "edged@avx2"
+    assert pairs["openvino-int8 (1 thread)"] == "edged (1 thread)"
+    assert "edged" not in pairs
+    assert contest.speedups(found, specs)["edged"] == 6.0
+    assert len(contest.speedups(found, specs)) == len(names)
 
 
 def test_the_tail() -> None:
@@ -188,6 +202,7 @@ def test_engines_by_name() -> None:
     assert engines.parse("openvino-int8@avx2", 2, "portable").environment() == {
         "ORT_DISABLE_TELEMETRY": "1",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OV_CPU_MAX_ISA": "AVX2",
     }
     assert engines.parse("openvino-int8", 2, "portable").isa is None
     for wrong in ("tensorrt", "onnxruntime-int8@avx2", "openvino-int8@sse9", ""):
@@ -328,7 +343,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo, "make", lambda *_, **__: model)
 
 
-@pytest.mark.usefixtures("named", "at_rest")
+@pytest.mark.usefixtures("named")
 def test_a_comparison_in_figures_and_pictures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -367,7 +382,6 @@ def test_a_comparison_in_figures_and_pictures(
     assert again["networks"][0]["ratios"] == []
 
 
-@pytest.mark.usefixtures("at_rest")
 def test_a_program_is_ours_alone(
     small: subject.Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -383,7 +397,6 @@ def test_a_program_is_ours_alone(
     assert main(["bench", "engine", "--model", str(path), "--engines", "onnxruntime-int8"]) == 2
 
 
-@pytest.mark.usefixtures("at_rest")
 def test_a_graph_in_a_file_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "lids.onnx"
     path.write_bytes(models.classifier(shape=(1, 3, 16, 16)).SerializeToString())
@@ -405,7 +418,7 @@ def test_without_openvino_the_others_are_measured_and_it_is_said(
 
     from edged.cli import _bench_engine
 
-    asked = argparse.Namespace(engines=None, isa=None, self_check=False)
+    asked = argparse.Namespace(engines=None, isa=None, self_check=False, speedup=False)
     specs, missing = _bench_engine._specs(asked, 1)
     assert [spec.name for spec in specs] == ["edged", *engines.ONNXRUNTIME]
     assert set(missing) == set(engines.OPENVINO)
@@ -423,6 +436,10 @@ def test_wrong_arguments_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     ):
         assert main(["bench", "engine", *wrong]) == 2
         assert "edged: cannot measure" in capsys.readouterr().err
+    for flags in (["--widths", "9"], ["--widths", "x"], ["--sizes", "8"], ["--model", "vgg16"]):
+        assert main(["bench", "engine", "--work", *flags]) == 2
+    with pytest.raises(SystemExit):
+        main(["bench", "engine", "--patience", "-1"])
     for flag in ("--rounds", "--runs", "--threads", "--tail"):
         with pytest.raises(SystemExit) as caught:
             main(["bench", "engine", flag, "0"])
@@ -441,7 +458,7 @@ def test_a_self_check_fails_when_an_engine_differs_from_itself() -> None:
         assert _bench_engine._passed(document, asked) is passes
 
 
-@pytest.mark.usefixtures("at_rest", "named")
+@pytest.mark.usefixtures("named")
 def test_a_self_check_measures_each_engine_twice(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--self-check", "--engines", "edged,onnxruntime-int8", "--json", "-"]
     assert main(["bench", "engine", *QUICK, *flags]) in {0, 1}  # two runs say nothing of the ratio
@@ -457,7 +474,66 @@ def test_a_self_check_measures_each_engine_twice(capsys: pytest.CaptureFixture[s
 
 
 def test_a_plot_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    from edged.errors import StoreError
-
     with pytest.raises(StoreError, match="cannot write plot"):
         bars.draw(tmp_path / "none" / "x.png", {"net": {"edged": [[1.0]]}})
+
+
+# --------------------------------------------------------------------------------- memory and sizes
+
+
+def test_a_worker_s_memory_is_read_after_it_has_answered(tmp_path: Path) -> None:
+    from edged.build import assemble
+
+    image = f"oci:{tmp_path / 'image'}"
+    assemble(models.classifier(), name="lids", preprocess=models.PREPROCESS).write(image)
+    picture = measure.draw_jpeg(40, 50)
+    found = residence.worker_bytes(image, "images", picture, threads=1, requests=2)
+    # Python with NumPy and onnxruntime is no smaller, and two workers would be.
+    assert 30e6 < found < 400e6
+
+
+def test_a_daemon_without_a_worker_is_told() -> None:
+    with pytest.raises(DeviceError, match="cannot find the worker"):
+        residence._worker(os.getpid())
+
+
+@pytest.fixture(scope="module")
+def resnet50() -> zoo.ZooModel:
+    return zoo.make("resnet50")
+
+
+def test_networks_of_other_widths_and_sizes_compile(resnet50: zoo.ZooModel, tmp_path: Path) -> None:
+    (narrow, other) = work.networks(resnet50.graph, [0.25, 1.5], [32])
+    assert (narrow[0], narrow[1], narrow[2].name) == (0.25, 32, "resnet50 x0.25 32")
+    made = subject.write(narrow[2], tmp_path, format="ms-fp13", int8=False)
+    assert [t.channels for t in made.program.tensors][-1] == 512
+    convolutions = [c for c in made.program.chains if hasattr(c, "weights")]
+    assert len(convolutions) == 53
+    weights = {t.name: t.dims for t in other[2].graph.graph.initializer}
+    assert list(weights["resnet_v1_50/conv1/weights"]) == [96, 3, 7, 7]
+
+
+def test_time_against_work_is_shown_and_drawn(
+    resnet50: zoo.ZooModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(zoo, "make", lambda *_, **__: resnet50)
+    flags = ["--work", "--widths", "0.25", "--sizes", "32,64", "--plot", str(tmp_path / "w.png")]
+    path = tmp_path / "w.json"
+    assert main(["bench", "engine", *QUICK, *flags, "--json", str(path)]) == 0
+    assert "predicted ms" in capsys.readouterr().out
+    small, large = json.loads(path.read_text())["work"]
+    assert (small["size"], large["size"]) == (32, 64)
+    assert small["gmac"] < large["gmac"]
+    assert list(small["engines"]) == ["edged"]
+    with Image.open(tmp_path / "w.png") as picture:
+        assert picture.size == work.SIZE
+
+
+def test_one_point_alone_can_be_drawn(tmp_path: Path) -> None:
+    work.draw(tmp_path / "w.png", [work.Point(1.0, 224, 3.46, 5.0)], None, "x")
+    assert (tmp_path / "w.png").stat().st_size > 1000
+    with pytest.raises(StoreError, match="cannot write plot"):
+        work.draw(tmp_path / "none" / "w.png", [work.Point(1.0, 224, 3.46, 5.0)], 1e12, "x")

@@ -155,6 +155,25 @@ def test_inspect_shows_the_image_for_people(
         assert part in shown
 
 
+def test_inspect_times_every_chain_beside_what_a_board_would_take(
+    graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"oci:{tmp_path}/out"
+    main(["build", str(graph), "-o", out])
+    capsys.readouterr()
+    assert main(["inspect", out, "--layers"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("measured us", "predicted us", "this machine's emulator", "predicted on a board"):
+        assert part in shown
+    assert main(["inspect", out, "--layers", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    rows = document["layers"]
+    assert [row["predicted_us"] > 0 for row in rows] == [row["gmac"] > 0 for row in rows]
+    assert all(row["measured_us"] > 0 for row in rows)
+    assert document["measured_us"] >= sum(row["measured_us"] for row in rows)
+    assert document["predicted_us"] == pytest.approx(sum(r["predicted_us"] for r in rows), abs=0.1)
+
+
 def test_inspect_prints_everything_for_scripts(
     tmp_path: Path, graph: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
