@@ -28,13 +28,22 @@ from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
 from edged.containers.runtime import MIB, Runtime, half_of_memory
 from edged.containers.runtime import Limits as WorkerLimits
+from edged.deploy.admission import Trust
+from edged.deploy.device import Npu
+from edged.deploy.history import Record
+from edged.deploy.hold import Hold
+from edged.deploy.quarantine import Entry
 from edged.deploy.reconciler import Reconciler
+from edged.deploy.records import Records
 from edged.deploy.store import Store
-from edged.deploy.types import Progress
+from edged.deploy.types import Limits as Times
+from edged.deploy.types import Options, Progress
 from edged.errors import StoreError
 from edged.model.catalogue import Catalogue
 from edged.model.process import Facts, ModelProcess, Worker
 from edged.model.service import Condition, Service
+from edged.oci.reference import check_host
+from edged.oci.registries import Access, Registries
 from edged.osutil import atomic, lock, systemd
 from edged.rpc.front import Front, Limits
 
@@ -142,12 +151,19 @@ class Daemon:
             limits=limits,
             logs=Logs(config.state_dir / "logs"),
         )
+        times = Times(window=config.window)
+        trust = Trust(config.keys_dir if config.verify == "required" else None)
+        if trust.keys_dir is None:
+            logger.warning("signatures of images are not verified (verify = off)")
         self._store = store
+        self._records = Records(config.state_dir, Npu.named(config.sku), trust)
         self._front = Front(Limits(ahead=1))
-        self._service = Service(self._front, worker)
+        self._service = Service(self._front, worker, times)
         self._service.on_change.append(_tell)
         self._catalogue = Catalogue(self._service, lambda: store.current)
-        self._reconciler: Reconciler[ModelProcess] = Reconciler(self._service, store)
+        self._reconciler: Reconciler[ModelProcess] = Reconciler(
+            self._service, store, self._records, times, registries=_registries(config)
+        )
 
     def _begin(self) -> None:
         """Starts the current model, and whoever changes it after that."""
@@ -244,22 +260,46 @@ class Daemon:
 
     # -- edged.rpc.control.Operations
 
-    async def deploy(self, reference: str) -> AsyncIterator[Progress]:
+    async def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
         """Queues a deployment and yields its progress to the end."""
-        async for progress in self._reconciler.deploy(reference).watch():
+        async for progress in self._reconciler.deploy(reference, options).watch():
             yield progress
 
-    async def undeploy(self) -> str:
+    async def rollback(self, options: Options) -> AsyncIterator[Progress]:
+        """Queues a deployment of the previous model and yields its progress to the end."""
+        async for progress in self._reconciler.rollback(options).watch():
+            yield progress
+
+    async def undeploy(self, options: Options) -> str:
         """Takes the model out of service; returns its digest, empty if there was none."""
-        return await self._reconciler.undeploy()
+        return await self._reconciler.undeploy(options)
+
+    def history(self) -> list[Record]:
+        """Returns what was done, oldest first."""
+        return self._records.history.records
+
+    def hold(self, owner: str, reason: str, ttl: float, *, force: bool) -> Hold:
+        """Refuses deployments for ``ttl`` seconds."""
+        return self._records.holds.take(owner, reason, ttl, force=force)
+
+    def release(self) -> Hold | None:
+        """Ends the hold; returns it, None if there was none."""
+        return self._records.holds.release()
+
+    def quarantine(self, clear: str) -> list[Entry]:
+        """Returns the images in quarantine, or those that it takes out."""
+        kept = self._records.quarantine
+        return kept.clear(clear) if clear else kept.entries
 
     def status(self) -> messages.StatusReply:
         """Returns what the daemon is doing."""
         from edged import messages
         from edged.config import version
+        from edged.rpc import report
 
         condition, under_way = self._service.condition, self._reconciler.under_way
-        previous = self._store.previous
+        previous, records = self._store.previous, self._records
+        last = records.history.last
         return messages.StatusReply(
             version=version.text(),
             pid=os.getpid(),
@@ -273,6 +313,15 @@ class Daemon:
             deployment=under_way.progress.state.value if under_way else "",
             deployments_waiting=self._reconciler.waiting,
             counters=self._counters(),
+            verify=self._config.verify,
+            sandbox=self._runtime.describe(),
+            hold=report.held(records.holds.current),
+            previous=report.slot(previous),
+            last_deployment=report.record(last) if last else None,
+            worst_blackout_us=records.history.worst_blackout_us,
+            window_left_us=round(self._reconciler.trial.left * 1e6),
+            standby_digest=self._service.standby,
+            quarantined=len(records.quarantine.entries),
         )
 
     def _model(self) -> messages.Model | None:
@@ -285,8 +334,8 @@ class Daemon:
         return messages.Model(
             digest=slot.digest,
             reference=slot.reference,
-            name=facts.name,
-            version=facts.version,
+            name=facts.name or slot.name,
+            version=facts.version or slot.version,
             format=facts.format,
             sku=facts.sku,
             memory_bytes=facts.memory_bytes,
@@ -309,7 +358,7 @@ class Daemon:
             queued_bytes=front.queued_bytes,
             worker_deaths=self._service.deaths,
             deployments=self._reconciler.deployments,
-            reverts=self._reconciler.reverts,
+            reverts=self._reconciler.reverts + self._reconciler.trial.reverts,
         )
 
 
@@ -330,6 +379,16 @@ def _runtime(config: Config, limits: WorkerLimits) -> Runtime:
     from edged.containers.runc.runtime import RuncRuntime
 
     return RuncRuntime(config.run_dir, limits, root=config.runtime == "runc-root")
+
+
+def _registries(config: Config) -> Registries:
+    """Returns how the configuration has registries spoken to.
+
+    Raises:
+        ConfigError: a host is none.
+    """
+    hosts = config.registries.items()
+    return Registries({check_host(host, host): Access(**fields) for host, fields in hosts})
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

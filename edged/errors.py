@@ -35,6 +35,10 @@ class DeviceError(EdgedError):
     """The NPU, or the process that drives it, is at fault or taken."""
 
 
+class CrashError(DeviceError):
+    """A model's process ended by itself; it is the model, or what runs it, that is at fault."""
+
+
 class FetchError(EdgedError):
     """An image could not be obtained: the other side or the way to it is at fault."""
 

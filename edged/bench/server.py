@@ -57,7 +57,8 @@ def own_server(folder: Path, image: str, flags: Sequence[str] = ()) -> Iterator[
     run_dir, log = folder / "run", folder / "log"
     run_dir.mkdir(mode=0o700)
     command = ["run", "--state-dir", str(folder / "state"), "--run-dir", str(run_dir)]
-    command += ["--listen", "127.0.0.1:0", "--runtime", "process", *flags]
+    # Whoever measures an image has it on this host, and runs it in a daemon of its own.
+    command += ["--listen", "127.0.0.1:0", "--runtime", "process", "--verify", "off", *flags]
     with contextlib.ExitStack() as stack:
         notices = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         notices.bind(str(folder / "notify"))

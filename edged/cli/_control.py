@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from edged import config, messages
 from edged.errors import ConfigError, RequestError
@@ -14,6 +16,7 @@ from edged.messages.calls import request_error
 
 SERVICE = "/edged.control.v1.Control"
 TIMEOUT = 10.0  # seconds for what is answered at once
+_Reply = TypeVar("_Reply", bound=Message)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,41 +43,67 @@ class Control:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def deploy(self, reference: str) -> Iterator[messages.DeployEvent]:
+    def deploy(self, request: messages.DeployRequest) -> Iterator[messages.DeployEvent]:
         """Yields the events of a deployment to its end; see protos/edged/control."""
-        call = self._channel.unary_stream(
-            f"{SERVICE}/Deploy",
-            messages.DeployRequest.SerializeToString,
-            messages.DeployEvent.FromString,
-        )
-        try:
-            # No deadline: a large image on a slow disk takes its time, and says how far it is.
-            yield from call(messages.DeployRequest(reference=reference))
-        except grpc.RpcError as exc:
-            raise self._error(exc) from exc
+        return self._events("Deploy", request)
 
-    def undeploy(self) -> str:
+    def rollback(self, request: messages.RollbackRequest) -> Iterator[messages.DeployEvent]:
+        """Yields the events of the deployment of the previous model to its end."""
+        return self._events("Rollback", request)
+
+    def undeploy(self, request: messages.UndeployRequest) -> str:
         """Takes the model out of service; returns its digest, empty if there was none."""
-        call = self._channel.unary_unary(
-            f"{SERVICE}/Undeploy",
-            messages.UndeployRequest.SerializeToString,
-            messages.UndeployReply.FromString,
-        )
-        try:
-            # No deadline either: it waits for the deployments before it.
-            return call(messages.UndeployRequest()).digest
-        except grpc.RpcError as exc:
-            raise self._error(exc) from exc
+        # No deadline: it waits for what is under way.
+        return self._ask("Undeploy", request, messages.UndeployReply, timeout=None).digest
 
     def status(self) -> messages.StatusReply:
         """Returns what the daemon is doing."""
+        return self._ask("Status", messages.StatusRequest(), messages.StatusReply)
+
+    def history(self, limit: int) -> list[messages.Record]:
+        """Returns the newest records, newest first; all of them if ``limit`` is 0."""
+        request = messages.HistoryRequest(limit=limit)
+        return list(self._ask("History", request, messages.HistoryReply).records)
+
+    def hold(self, request: messages.HoldRequest) -> messages.Held:
+        """Refuses deployments for a while."""
+        return self._ask("Hold", request, messages.HoldReply).hold
+
+    def release(self) -> messages.Held | None:
+        """Ends the hold; returns it, None if there was none."""
+        reply = self._ask("Release", messages.ReleaseRequest(), messages.HoldReply)
+        return reply.hold if reply.HasField("hold") else None
+
+    def quarantine(self, clear: str = "") -> list[messages.Quarantined]:
+        """Returns the images in quarantine, or those that it takes out."""
+        request = messages.QuarantineRequest(clear=clear)
+        return list(self._ask("Quarantine", request, messages.QuarantineReply).images)
+
+    def _ask(
+        self,
+        method: str,
+        request: Message,
+        reply: type[_Reply],
+        timeout: float | None = TIMEOUT,
+    ) -> _Reply:
         call = self._channel.unary_unary(
-            f"{SERVICE}/Status",
-            messages.StatusRequest.SerializeToString,
-            messages.StatusReply.FromString,
+            f"{SERVICE}/{method}", type(request).SerializeToString, reply.FromString
         )
         try:
-            return call(messages.StatusRequest(), timeout=TIMEOUT)
+            answer: _Reply = call(request, timeout=timeout)
+        except grpc.RpcError as exc:
+            raise self._error(exc) from exc
+        return answer
+
+    def _events(self, method: str, request: Message) -> Iterator[messages.DeployEvent]:
+        call = self._channel.unary_stream(
+            f"{SERVICE}/{method}",
+            type(request).SerializeToString,
+            messages.DeployEvent.FromString,
+        )
+        try:
+            # No deadline: a large image on a slow link takes its time, and says how far it is.
+            yield from call(request)
         except grpc.RpcError as exc:
             raise self._error(exc) from exc
 

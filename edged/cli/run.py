@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="TensorFlow Serving's errors also where a request can be understood",
     )
+    parser.add_argument("--verify", metavar="required|off", help="signatures of images")
+    parser.add_argument("--keys-dir", metavar="DIR", help="where trusted public keys are")
+    parser.add_argument("--sku", metavar="NAME", help="which NPU this device has")
+    parser.add_argument(
+        "--window", metavar="SECONDS", help="of good behaviour after a commit; 0 for none"
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
 
 

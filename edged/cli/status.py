@@ -7,7 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from edged.cli import _control
+from edged.cli import _control, _held, history
 
 if TYPE_CHECKING:
     from edged import messages
@@ -45,7 +45,24 @@ def facts(status: messages.StatusReply) -> dict[str, Any]:
         "deployment": status.deployment or None,
         "deployments_waiting": status.deployments_waiting,
         "counters": _fields(counters),
+        "verify": status.verify,
+        "sandbox": status.sandbox,
+        "hold": _held.facts(status.hold) if status.HasField("hold") else None,
+        "previous": _fields(status.previous) if status.HasField("previous") else None,
+        "last_deployment": history.facts(status.last_deployment)
+        if status.HasField("last_deployment")
+        else None,
+        "worst_blackout_us": status.worst_blackout_us,
+        "window_left_us": status.window_left_us,
+        "standby_digest": status.standby_digest or None,
+        "quarantined": status.quarantined,
     }
+
+
+def _last(record: messages.Record) -> str:
+    named = f"{record.name} {record.version}".strip() or record.reference
+    text = f"{record.cause} {named}: {record.outcome}, {history.when(record)}"
+    return text + (f": {record.reason}" if record.reason else "")
 
 
 def _fields(message: messages.Model | messages.Counters) -> dict[str, Any]:
@@ -60,7 +77,11 @@ def table(status: messages.StatusReply) -> str:
         ("edged", f"{status.version}, process {status.pid}, up {status.uptime_us / 1e6:.0f} s"),
         ("listens", ", ".join(status.listen)),
         ("runtime", status.runtime),
+        ("sandbox", status.sandbox),
+        ("signatures", "required" if status.verify == "required" else "NOT VERIFIED (verify off)"),
     ]
+    if status.HasField("hold"):
+        rows.append(("hold", _held.sentence(status.hold)))
     if status.HasField("model"):
         deployed = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(model.deployed_unix_us / 1e6))
         rows += [
@@ -71,17 +92,30 @@ def table(status: messages.StatusReply) -> str:
             ("kernels", model.isa or "-"),
             ("worker", f"process {model.worker_pid}" if model.worker_pid else "not running"),
         ]
-    if status.previous_digest:
-        rows.append(("previous", status.previous_digest))
+    if status.HasField("previous"):
+        before = status.previous
+        loaded = ", still loaded" if status.standby_digest == before.digest else ""
+        named = f"{before.name} {before.version}".strip()
+        rows.append(("previous", f"{named} {before.digest}".strip() + loaded))
+    if status.window_left_us:
+        left = f"{status.window_left_us / 1e6:.0f} s of its window of good behaviour to go"
+        rows.append(("on trial", left))
     if status.deployment:
         rows.append(("deploying", f"{status.deployment}, {status.deployments_waiting} more wait"))
+    if status.HasField("last_deployment"):
+        rows.append(("last change", _last(status.last_deployment)))
+    if status.worst_blackout_us:
+        worst = f"{status.worst_blackout_us / 1e3:.1f} ms at worst"
+        rows.append(("blackout", f"{worst}; 'edged history' shows each"))
+    if status.quarantined:
+        rows.append(("quarantine", f"{status.quarantined} images; see 'edged quarantine'"))
     requests = (
         f"{counts.answered} answered, {counts.failed} failed, {counts.refused} refused, "
         f"{counts.expired} expired, {counts.cancelled} cancelled, {counts.queued} waiting"
     )
-    history = (
+    changes = (
         f"{counts.deployments} deployments, {counts.reverts} reverted, "
         f"{counts.worker_deaths} worker deaths"
     )
-    rows += [("requests", requests), ("since start", history)]
+    rows += [("requests", requests), ("since start", changes)]
     return "\n".join(f"{name:12}{value}" for name, value in rows)

@@ -13,8 +13,8 @@ import ipaddress
 import math
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ WHOLE_NUMBERS = {  # from, to
     "process_limit": (16, 32768),
 }
 CPUS = (0.01, 1024)
+VERIFY = ("required", "off")
+REGISTRY_KEYS = ("username", "password", "password_file", "ca_file", "mirror", "plain_http")
+WINDOW_LIMIT = 24 * 3600.0  # seconds
 SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without the terminating zero
 
 
@@ -53,6 +56,11 @@ class Config:
     memory_limit: int | None = None  # MiB for a model's process; None: half of the machine's
     cpu_limit: float | None = None  # CPUs for a model's process; None: all
     process_limit: int = 256  # processes and threads of a model's process
+    verify: str = "required"  # signatures of images; off is said in status and at the start
+    keys_dir: Path = Path("/etc/edged/keys")  # of trusted public keys, *.pub
+    sku: str = "bw-cnn-a10"  # which NPU this device has
+    window: float = 60.0  # seconds of good behaviour after a commit; 0 for none
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in the file alone
 
     @property
     def grpc_socket(self) -> Path:
@@ -65,7 +73,7 @@ class Config:
         return self.run_dir / "control.sock"
 
 
-KEYS = tuple(field.name for field in fields(Config))
+KEYS = tuple(each.name for each in fields(Config) if each.name != "registries")
 
 
 def load(
@@ -82,7 +90,11 @@ def load(
         ConfigError: names the source and the key at fault, what is valid and what came.
     """
     default = folders.default(environ)
-    values: dict[str, Any] = {"state_dir": default.state, "run_dir": default.run}
+    values: dict[str, Any] = {
+        "state_dir": default.state,
+        "run_dir": default.run,
+        "keys_dir": default.config / "keys",
+    }
     values.update(_read_file(_choose_file(file, environ, default.config / "edged.toml")))
     for key in KEYS:
         if environ.get(variable(key)):
@@ -136,11 +148,44 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
     except ValueError as exc:  # not TOML, or not UTF-8
         raise ConfigError(f"cannot read {path}: {exc}") from exc
+    known = (*KEYS, "registries")
     for key in document:
-        if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"cannot use {path}: unknown key {key!r}; the nearest is {near!r}")
-    return {key: _typed(key, value, f"{path}: {key}") for key, value in document.items()}
+        _known(key, known, str(path))
+    values = {
+        key: _typed(key, value, f"{path}: {key}")
+        for key, value in document.items()
+        if key != "registries"
+    }
+    return {**values, "registries": _registries(document.get("registries", {}), path)}
+
+
+def _known(key: str, known: Sequence[str], source: str) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"cannot use {source}: unknown key {key!r}; the nearest is {near!r}")
+
+
+def _registries(tables: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """Returns the tables ``[registries."HOST"]``, their types checked."""
+    if not isinstance(tables, dict) or not all(isinstance(each, dict) for each in tables.values()):
+        raise ConfigError(f'cannot use {path}: expected tables [registries."HOST"]')
+    checked: dict[str, dict[str, Any]] = {}
+    for host, table in tables.items():
+        source = f'{path}: [registries."{host}"]'
+        for key, value in table.items():
+            _known(key, REGISTRY_KEYS, source)
+            wanted = bool if key == "plain_http" else str
+            if not isinstance(value, wanted):
+                raise ConfigError(
+                    f"cannot use {source}: {key}: expected "
+                    f"{'true or false' if wanted is bool else 'a text'}, got {value!r}"
+                )
+        checked[host] = {
+            # Beside the file that names them, wherever edged is started.
+            key: path.absolute().parent / value if key.endswith("_file") else value
+            for key, value in table.items()
+        }
+    return checked
 
 
 def _typed(key: str, value: Any, source: str) -> Any:
@@ -149,6 +194,8 @@ def _typed(key: str, value: Any, source: str) -> Any:
         return _whole_number(value, source, *WHOLE_NUMBERS[key])
     if key == "cpu_limit":
         return _cpus(value, source)
+    if key == "window":
+        return _seconds(value, source)
     if key == "strict":
         value = (
             {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
@@ -183,9 +230,22 @@ def _cpus(value: Any, source: str) -> float:
     return cpus
 
 
+def _seconds(value: Any, source: str) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if isinstance(value, bool) or not 0 <= seconds <= WINDOW_LIMIT:
+        raise ConfigError(
+            f"cannot use {source}: expected seconds from 0 to {WINDOW_LIMIT:g}, got {value!r}"
+        )
+    return seconds
+
+
 def _check(config: Config) -> None:
     _choice("runtime", config.runtime, RUNTIMES)
     _choice("log_level", config.log_level, LOG_LEVELS)
+    _choice("verify", config.verify, VERIFY)
     if config.isa is not None:
         _choice("isa", config.isa, ISAS)
     for path in (config.grpc_socket, config.control_socket):

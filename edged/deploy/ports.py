@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from edged.deploy.types import Slot
@@ -12,8 +13,17 @@ Candidate = TypeVar("Candidate")
 class Npu(Protocol[Candidate]):
     """The NPU and whoever is on it. ``Candidate`` is a model that is loaded but has not committed.
 
-    ``park`` begins a swap; ``commit``, ``revert`` or ``empty`` ends it.
+    ``park`` begins a swap; ``commit``, ``revert`` or ``empty`` ends it. After ``commit`` whoever
+    served before stays loaded, off the NPU, until ``dismiss`` or ``fall_back``.
+
+    Attributes:
+        on_crash: asked when the model in service died, or did not come back: whether the control
+            path takes over, with ``fall_back``. If not, the model is started again.
+        on_other: told when another model than the one that should serves, and why.
     """
+
+    on_crash: Callable[[], bool] | None
+    on_other: Callable[[Slot, str], None] | None
 
     @property
     def serving(self) -> Slot | None:
@@ -54,7 +64,26 @@ class Npu(Protocol[Candidate]):
         """
 
     async def commit(self, candidate: Candidate, slot: Slot) -> None:
-        """Lets requests through to the candidate, as ``slot``; whoever served before ends."""
+        """Lets requests through to the candidate, as ``slot``; who served before stays loaded."""
+
+    def watch(self, *, closely: bool) -> None:
+        """While closely, a model has one request at hand at a time.
+
+        Then it is known of each request whether a model that crashed had begun it.
+        """
+
+    async def dismiss(self) -> None:
+        """Ends whoever served before and is still loaded."""
+
+    async def fall_back(self, slot: Slot, limit: float) -> None:
+        """Ends whoever is in service; ``slot``, which served before, serves again.
+
+        If that takes more than ``limit`` seconds, it is started anew instead.
+        """
+
+    @property
+    def is_own_fault(self) -> bool:
+        """Whether the model in service ended by itself when it last died, unlike by SIGKILL."""
 
     async def revert(self, candidate: Candidate, limit: float) -> None:
         """Ends the candidate; whoever served before serves again.

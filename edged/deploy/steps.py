@@ -1,7 +1,8 @@
 """What happens in each state of a deployment.
 
 Each step does its work or raises an ``EdgedError``; where that leads is for ``states`` to say. What
-takes the disk or the processor runs in a thread, so that requests are served on.
+takes the disk, the network or the processor runs in a thread, so that requests are served on. Each
+can be done again: what it had done before a crash is found, checked and used, or replaced.
 """
 
 from __future__ import annotations
@@ -13,41 +14,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from edged.deploy import device
+from edged.deploy.admission import Admission, Admitted
 from edged.deploy.ports import Candidate, Npu
-from edged.deploy.types import Event, Limits, Slot, State
+from edged.deploy.types import Cause, Event, Limits, Slot, State
+from edged.deploy.work import Work
 from edged.errors import ConfigError, ModelError, StoreError
 
 if TYPE_CHECKING:
     from edged.deploy.store import Store
     from edged.oci.image import Image
+    from edged.oci.registries import Registries
 
 MANIFEST_LIMIT = 1024 * 1024  # bytes; the manifest's own limit is lower
 _Value = TypeVar("_Value")
-
-
-class Work(Generic[Candidate]):
-    """One deployment on its way: what the steps have found and made so far.
-
-    Attributes:
-        reference: what is deployed, as it was asked for.
-        digest: of the image's manifest, empty until it is known.
-        detail: for people.
-        abandoned: set to end copying early.
-    """
-
-    def __init__(self, reference: str) -> None:
-        self.reference = reference
-        self.digest = ""
-        self.detail = ""
-        self.bytes_done = 0
-        self.bytes_total = 0
-        self.abandoned = False
-        self.image: Image | None = None
-        self.slot: Slot | None = None
-        self.candidate: Candidate | None = None
-        self.parked_at: float | None = None
-        self.parked_us = 0
-        self.probe_until = 0.0
 
 
 class Steps(Generic[Candidate]):
@@ -56,24 +36,33 @@ class Steps(Generic[Candidate]):
     Args:
         npu: where the model is to run.
         store: where it is kept.
+        admission: whether it may come in.
         limits: of the steps.
         clock: monotonic, in seconds.
         tell: called when a deployment has something new to say within a step.
+        may_park: raises if a deployment that is ready may not go on to the NPU now.
+        registries: how registries are spoken to.
     """
 
     def __init__(
         self,
         npu: Npu[Candidate],
         store: Store,
+        admission: Admission,
         limits: Limits,
         clock: Callable[[], float],
         tell: Callable[[Work[Candidate]], None],
+        may_park: Callable[[Work[Candidate]], None],
+        registries: Registries,
     ) -> None:
         self._npu = npu
         self._store = store
+        self._admission = admission
         self._limits = limits
         self._clock = clock
         self._tell = tell
+        self._may_park = may_park
+        self._registries = registries
         self.of: dict[State, Callable[[Work[Candidate]], Awaitable[Event]]] = {
             State.FETCH: self._fetch,
             State.VERIFY: self._verify,
@@ -87,29 +76,47 @@ class Steps(Generic[Candidate]):
         }
 
     async def _fetch(self, work: Work[Candidate]) -> Event:
-        """Copies the image into the store; its manifest and annotations are checked first."""
-        from edged import oci
-
-        reference = oci.Reference.parse(work.reference)
-        if not reference.remote and not reference.path.is_absolute():
-            raise ConfigError(f"cannot deploy {work.reference}: expected an absolute path")
-        image = await asyncio.to_thread(oci.open_image, reference)
+        """Copies the image into the store; manifest, annotations and signature go first."""
+        if work.deployment.cause is Cause.ROLLBACK:
+            return await self._find_previous(work)
+        image = await asyncio.to_thread(_open, work.deployment.reference, self._registries)
         work.digest = str(image.digest)
         facts = image.facts
         work.detail = f"{facts.name} {facts.version}, {facts.format} for {facts.sku}"
-        serving = self._npu.serving
-        if serving is not None and serving.digest == work.digest and self._npu.answering:
+        if self._serves(work.digest):
             return Event.PRESENT
-        work.bytes_total = self._store.reserve(image)
-        work.image = await asyncio.to_thread(self._store.copy, image, self._copied(work))
+        work.admitted = await asyncio.to_thread(
+            self._admission.examine, image, work.deployment.options
+        )
+        work.bytes_total = await asyncio.to_thread(self._store.reserve, image)
+        work.image = await asyncio.to_thread(
+            self._store.copy, image, self._copied(work), lambda: _go_on(work)
+        )
         return Event.DONE
+
+    async def _find_previous(self, work: Work[Candidate]) -> Event:
+        """Finds the image of the previous model in the store; no network is asked."""
+        slot = self._store.previous
+        if slot is None:
+            raise StoreError("cannot roll back: there is no previous model")
+        work.digest, work.reference = slot.digest, slot.reference
+        image = await asyncio.to_thread(self._store.kept_image, slot)
+        facts = image.facts
+        work.detail = f"{facts.name} {facts.version}, {facts.format} for {facts.sku}"
+        if self._serves(work.digest):
+            return Event.PRESENT
+        work.admitted = await asyncio.to_thread(self._admission.examine_kept, image, slot)
+        work.image = image
+        return Event.DONE
+
+    def _serves(self, digest: str) -> bool:
+        serving = self._npu.serving
+        return serving is not None and serving.digest == digest and self._npu.answering
 
     def _copied(self, work: Work[Candidate]) -> Callable[[int], None]:
         loop = asyncio.get_running_loop()
 
         def copied(done: int) -> None:  # in the copying thread
-            if work.abandoned:
-                raise StoreError(f"cannot fetch {work.reference}: edged is stopping")
             work.bytes_done = done
             loop.call_soon_threadsafe(self._tell, work)
 
@@ -117,21 +124,27 @@ class Steps(Generic[Candidate]):
 
     async def _verify(self, work: Work[Candidate]) -> Event:
         """Reads the image back from the store, every byte of it."""
-        image = _have(work.image)
-        await asyncio.to_thread(_read_through, image)
+        await asyncio.to_thread(_read_through, _have(work.image), work)
         return Event.DONE
 
     async def _keep(self, work: Work[Candidate]) -> Event:
         """Unpacks the model, and compares it with what the image announced."""
-        image = _have(work.image)
+        image, admitted = _have(work.image), _have(work.admitted)
         slot = await asyncio.to_thread(self._store.unpack, image, work.reference)
         await asyncio.to_thread(_compare, slot.folder, image)
-        work.slot = slot
+        work.slot = _described(slot, admitted)
         return Event.DONE
 
     async def _prepare(self, work: Work[Candidate]) -> Event:
         """Loads the model beside the one that serves."""
-        work.candidate = await self._npu.prepare(_have(work.slot), self._limits.prepare)
+        slot = _have(work.slot)
+        # There is memory for two models: whoever served before the one that serves now has to go.
+        await self._npu.dismiss()
+        if self._npu.serving is not None:
+            needed = await asyncio.to_thread(device.memory_needed, slot.folder)
+            device.check_memory(needed, device.memory_available())
+        work.candidate = await self._npu.prepare(slot, self._limits.prepare)
+        self._may_park(work)
         return Event.DONE
 
     async def _park(self, work: Work[Candidate]) -> Event:
@@ -159,23 +172,32 @@ class Steps(Generic[Candidate]):
         # To go back to: what served, or was to serve, unless this is the same again.
         kept = (self._npu.serving, self._store.current, self._store.previous)
         previous = next((s for s in kept if s is not None and s.digest != slot.digest), None)
+        on_trial = previous is not None and self._limits.window > 0
         # Not in a thread: nothing may come between the pointer and the NPU, no cancellation either.
-        self._store.commit(slot, previous)
+        self._store.commit(slot, previous, on_trial=on_trial)
+        work.is_on_trial = on_trial
+        self._npu.watch(closely=on_trial)
         await self._npu.commit(_have(work.candidate), slot)
         work.slot, work.candidate = slot, None
-        self._unparked(work)
+        work.unparked(self._clock())
         return Event.DONE
 
     async def revert(self, work: Work[Candidate]) -> Event:
         """Gives the NPU back."""
-        candidate, work.candidate = _have(work.candidate), None
-        await self._npu.revert(candidate, self._limits.revert)
-        self._unparked(work)
+        if work.candidate is not None:
+            candidate, work.candidate = work.candidate, None
+            await self._npu.revert(candidate, self._limits.revert)
+            work.unparked(self._clock())
         return Event.DONE
+
+    def abandon(self, work: Work[Candidate]) -> None:
+        """Ends what runs in a thread for a deployment, soon."""
+        work.abandoned.set()
+        self._store.wake()
 
     async def give_up(self, work: Work[Candidate]) -> None:
         """Ends what a deployment has begun, wherever it was when it was cancelled."""
-        work.abandoned = True
+        self.abandon(work)
         if work.candidate is None:
             return
         if work.parked_at is not None:
@@ -183,10 +205,6 @@ class Steps(Generic[Candidate]):
         else:
             candidate, work.candidate = work.candidate, None
             await self._npu.discard(candidate)
-
-    def _unparked(self, work: Work[Candidate]) -> None:
-        if work.parked_at is not None:
-            work.parked_us = round((self._clock() - work.parked_at) * 1e6)
 
 
 def _have(value: _Value | None) -> _Value:
@@ -196,33 +214,61 @@ def _have(value: _Value | None) -> _Value:
     return value
 
 
-def _read_through(image: Image) -> None:
+def _go_on(work: Work[Candidate]) -> None:
+    """Raises, in a thread, if nobody waits for its work any more."""
+    if work.abandoned.is_set():
+        why = work.deployment.reason or "edged is stopping"
+        raise StoreError(f"cannot go on with {work.deployment}: {why}")
+
+
+def _open(text: str, registries: Registries) -> Image:
+    from edged import oci
+
+    reference = oci.Reference.parse(text)
+    if not reference.remote and not reference.path.is_absolute():
+        raise ConfigError(f"cannot deploy {text}: expected an absolute path")
+    return oci.open_image(reference, registries)
+
+
+def _read_through(image: Image, work: Work[Candidate]) -> None:
     for blob in image.blobs():
+        _go_on(work)
         with image.open_blob(blob) as stored:
             stored.drain()
+
+
+def _described(slot: Slot, admitted: Admitted) -> Slot:
+    facts = admitted.facts
+    return dataclasses.replace(
+        slot,
+        name=facts.name,
+        version=facts.version,
+        counter=facts.counter,
+        key=admitted.key,
+    )
 
 
 def _compare(folder: Path, image: Image) -> None:
     """Raises if the model in ``folder`` is not what its image announced, or cannot be probed."""
     from edged.manifest import Manifest
-    from edged.oci import ModelFacts
 
     try:
         with (folder / "manifest.json").open("rb") as file:
             manifest = Manifest.parse(file.read(MANIFEST_LIMIT))
     except OSError as exc:
         raise ModelError(f"cannot use {image.digest}: no /model/manifest.json in it") from exc
-    found = ModelFacts(
-        manifest.name,
-        manifest.version,
-        manifest.sku,
-        manifest.format,
-        manifest.memory,
-        image.facts.counter,  # which the image alone knows
+    facts = image.facts
+    found = dataclasses.replace(
+        facts,
+        name=manifest.name,
+        version=manifest.version,
+        sku=manifest.sku,
+        format=manifest.format,
+        memory=manifest.memory,
     )
-    if found != image.facts:
+    if found != facts:
         raise ModelError(
-            f"cannot use {image.digest}: its annotations say {image.facts}, "
+            f"cannot use {image.digest}: its annotations say {facts}, "
             f"its /model/manifest.json says {found}"
         )
     if manifest.golden is None:

@@ -4,7 +4,8 @@
 
     STATE/images/       the images, pinned ones too, and parts of those that are being fetched
     STATE/models/<hex>/ one unpacked model per image, complete or not there, never changed
-    STATE/current.json  the pointer
+    STATE/current.json  the pointer: the current model, the previous one, whether the current one
+                        is still in its window of good behaviour
 
 Invariants:
 - The pointer moves in one durable step, after everything it points to is on the disk. A crash at
@@ -18,6 +19,7 @@ One daemon at a time: ``edged.daemon`` holds a lock on the folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.deploy.types import Slot
-from edged.errors import EdgedError, StoreError, VerifyError
+from edged.errors import EdgedError, FetchError, StoreError, VerifyError
 from edged.oci.blobs import BlobStore
 from edged.oci.digest import Digest
 from edged.oci.image import Image
@@ -51,6 +53,7 @@ class Store:
         self._pointer = state / "current.json"
         self.current: Slot | None = None
         self.previous: Slot | None = None
+        self.on_trial = False
         try:
             atomic.make_folder(self._models)
             self._read_pointer()
@@ -126,26 +129,51 @@ class Store:
             atomic.rmtree(stale, what="stale")
         return Slot(str(image.digest), reference, folder)
 
+    def kept_image(self, slot: Slot) -> Image:
+        """Returns the image of a slot as the store has it.
+
+        Raises:
+            FetchError: it is not kept any more.
+            VerifyError: a document of it was damaged on the disk.
+        """
+        image = self._blobs.find(Digest.parse(slot.digest))
+        if image is None:
+            raise FetchError(f"cannot use {slot.digest}: it is not kept any more; deploy it again")
+        return image
+
     # -- the pointer
 
-    def commit(self, slot: Slot | None, previous: Slot | None) -> None:
+    def commit(self, slot: Slot | None, previous: Slot | None, *, on_trial: bool = False) -> None:
         """Makes ``slot`` the current model, durably; None for no model.
 
         Args:
             slot: what is in service from now on.
             previous: what to go back to.
+            on_trial: whether a window of good behaviour begins.
 
         Raises:
             StoreError: the pointer was not moved.
         """
+        try:
+            self._write_pointer(slot, previous, on_trial=on_trial)
+        except StoreError:
+            # It may have been moved all the same, and then nobody knows for how long.
+            with contextlib.suppress(StoreError):
+                self._write_pointer(self.current, self.previous, on_trial=self.on_trial)
+            raise
+        changed = slot != self.current
+        self.current, self.previous, self.on_trial = slot, previous, on_trial
+        if changed:
+            self._blobs.settled()
+
+    def _write_pointer(self, slot: Slot | None, previous: Slot | None, *, on_trial: bool) -> None:
         document = {
             "schema": SCHEMA,
             "current": _to_document(slot),
             "previous": _to_document(previous),
+            "on_trial": on_trial,
         }
         atomic.write_file(self._pointer, json.dumps(document, indent=2).encode() + b"\n")
-        self.current, self.previous = slot, previous
-        self._blobs.settled()
 
     def _read_pointer(self) -> None:
         try:
@@ -162,6 +190,7 @@ class Store:
                 )
             self.current = self._to_slot(document["current"])
             self.previous = self._to_slot(document["previous"])
+            self.on_trial = document.get("on_trial") is True
         except (ValueError, KeyError, TypeError, VerifyError) as exc:
             # It was written durably, so the disk is damaged, or somebody edited it.
             raise StoreError(
@@ -177,6 +206,10 @@ class Store:
             str(document["reference"]),
             self._models / digest.hex,
             int(document["deployed_unix_us"]),
+            str(document.get("name", "")),
+            str(document.get("version", "")),
+            int(document.get("counter", 0)),
+            str(document.get("key", "")),
         )
 
     def _recover(self) -> None:
@@ -221,6 +254,10 @@ def _to_document(slot: Slot | None) -> dict[str, Any] | None:
         "digest": slot.digest,
         "reference": slot.reference,
         "deployed_unix_us": slot.deployed_unix_us,
+        "name": slot.name,
+        "version": slot.version,
+        "counter": slot.counter,
+        "key": slot.key,
     }
 
 

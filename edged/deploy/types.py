@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -15,23 +16,42 @@ class Slot:
         digest: of the image's manifest, ``sha256:...``.
         reference: where it was deployed from, as it was asked for.
         folder: the unpacked model; nothing in it changes.
-        deployed_unix_us: when it came into service, microseconds since 1970.
+        deployed_unix_us: when it came into service, microseconds since 1970 by the wall clock.
+        name: of the model.
+        version: of the model.
+        counter: against downgrades; see ``counters``.
+        key: id of the key that signed it; empty if it was not verified.
     """
 
     digest: str
     reference: str
     folder: Path
     deployed_unix_us: int = 0
+    name: str = ""
+    version: str = ""
+    counter: int = 0
+    key: str = ""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long the steps may take, in seconds."""
+    """How long the steps may take, in seconds.
 
-    prepare: float = 20.0  # the old model serves meanwhile
+    Attributes:
+        prepare: until the new model is loaded; the old one serves meanwhile.
+        drain: until the request that runs has ended.
+        activate_and_probe: both together; requests wait meanwhile.
+        revert: until the old model has the NPU again; else it is started anew.
+        window: of good behaviour after a commit; 0 for none.
+        crashes: that many within the window take the model out of service again.
+    """
+
+    prepare: float = 20.0
     drain: float = 2.0
     activate_and_probe: float = 3.0
     revert: float = 0.5
+    window: float = 60.0
+    crashes: int = 3
 
 
 class State(enum.Enum):
@@ -46,10 +66,12 @@ class State(enum.Enum):
     ACTIVATE = "activate"
     PROBE = "probe"
     COMMIT = "commit"
-    REVERT = "revert"
     COMMITTED = "committed"
+    REVERT = "revert"
+    KEPT = "kept"
     REVERTED = "reverted"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class Event(enum.Enum):
@@ -58,6 +80,30 @@ class Event(enum.Enum):
     DONE = "done"
     PRESENT = "present"  # the very same image serves already
     ERROR = "error"
+    OVERTAKEN = "overtaken"  # by a newer target
+    CRASHES = "crashes"  # too many within the window of good behaviour
+
+
+class Cause(enum.Enum):
+    """Why what is in service was to change."""
+
+    DEPLOY = "deploy"
+    ROLLBACK = "rollback"
+    UNDEPLOY = "undeploy"
+    START = "start"  # the current model did not come up when edged started
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an operator may allow.
+
+    Attributes:
+        force: although the device is held.
+        allow_downgrade: although a newer model of the same name and key was in service.
+    """
+
+    force: bool = False
+    allow_downgrade: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,14 +111,15 @@ class Progress:
     """What is known of a deployment at one moment.
 
     Attributes:
-        state: where it is; the last progress has one of ``states.TERMINAL``.
+        state: where it is; the last progress has one of ``states.ENDS``.
         digest: of the image's manifest, empty until it is known.
         detail: for people.
         elapsed_us: since it left the queue.
         bytes_done: fetched so far.
         bytes_total: to fetch.
         error: why it did not come into service.
-        parked_us: how long requests were held for it.
+        parked_us: how long requests were held for it: its blackout.
+        phases_us: how long it was in each state so far.
     """
 
     state: State
@@ -83,3 +130,4 @@ class Progress:
     bytes_total: int = 0
     error: str = ""
     parked_us: int = 0
+    phases_us: Mapping[str, int] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Types of the messages in protos/; a test compares the names and fields with descriptors.bin."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from enum import IntEnum
 from typing import Literal
 
@@ -277,13 +277,18 @@ class RetryInfo(Message):
 
 class DeployRequest(Message):
     reference: str
-    def __init__(self, *, reference: str = ...) -> None: ...
+    force: bool
+    allow_downgrade: bool
+    def __init__(
+        self, *, reference: str = ..., force: bool = ..., allow_downgrade: bool = ...
+    ) -> None: ...
 
 class Outcome(IntEnum):
     OUTCOME_UNSPECIFIED = 0
     COMMITTED = 1
     REVERTED = 2
     FAILED = 3
+    CANCELLED = 4
 
 class DeployEvent(Message):
     state: str
@@ -295,6 +300,8 @@ class DeployEvent(Message):
     outcome: int
     error: str
     parked_us: int
+    @property
+    def phases_us(self) -> MutableMapping[str, int]: ...
     def __init__(
         self,
         *,
@@ -307,10 +314,12 @@ class DeployEvent(Message):
         outcome: int = ...,
         error: str = ...,
         parked_us: int = ...,
+        phases_us: Mapping[str, int] = ...,
     ) -> None: ...
 
 class UndeployRequest(Message):
-    def __init__(self) -> None: ...
+    force: bool
+    def __init__(self, *, force: bool = ...) -> None: ...
 
 class UndeployReply(Message):
     digest: str
@@ -371,6 +380,151 @@ class Counters(Message):
         reverts: int = ...,
     ) -> None: ...
 
+class RollbackRequest(Message):
+    force: bool
+    def __init__(
+        self,
+        *,
+        force: bool = ...,
+    ) -> None: ...
+
+class Held(Message):
+    owner: str
+    reason: str
+    left_s: float
+    until_unix_us: int
+    def __init__(
+        self,
+        *,
+        owner: str = ...,
+        reason: str = ...,
+        left_s: float = ...,
+        until_unix_us: int = ...,
+    ) -> None: ...
+
+class HoldRequest(Message):
+    owner: str
+    reason: str
+    ttl_s: float
+    force: bool
+    def __init__(
+        self,
+        *,
+        owner: str = ...,
+        reason: str = ...,
+        ttl_s: float = ...,
+        force: bool = ...,
+    ) -> None: ...
+
+class ReleaseRequest(Message):
+    def __init__(self) -> None: ...
+
+class HoldReply(Message):
+    @property
+    def hold(self) -> Held: ...
+    def __init__(
+        self,
+        *,
+        hold: Held | None = ...,
+    ) -> None: ...
+
+class HistoryRequest(Message):
+    limit: int
+    def __init__(
+        self,
+        *,
+        limit: int = ...,
+    ) -> None: ...
+
+class Record(Message):
+    number: int
+    cause: str
+    reference: str
+    digest: str
+    name: str
+    version: str
+    outcome: str
+    reason: str
+    before: str
+    began_unix_us: int
+    dated: bool
+    boot: str
+    began_up_us: int
+    elapsed_us: int
+    blackout_us: int
+    window: str
+    window_blackout_us: int
+    attempts: int
+    forced: str
+    @property
+    def phases_us(self) -> MutableMapping[str, int]: ...
+    def __init__(
+        self,
+        *,
+        number: int = ...,
+        cause: str = ...,
+        reference: str = ...,
+        digest: str = ...,
+        name: str = ...,
+        version: str = ...,
+        outcome: str = ...,
+        reason: str = ...,
+        before: str = ...,
+        began_unix_us: int = ...,
+        dated: bool = ...,
+        boot: str = ...,
+        began_up_us: int = ...,
+        elapsed_us: int = ...,
+        blackout_us: int = ...,
+        window: str = ...,
+        window_blackout_us: int = ...,
+        attempts: int = ...,
+        forced: str = ...,
+        phases_us: Mapping[str, int] = ...,
+    ) -> None: ...
+
+class HistoryReply(Message):
+    @property
+    def records(self) -> RepeatedCompositeFieldContainer[Record]: ...
+    def __init__(
+        self,
+        *,
+        records: Iterable[Record] = ...,
+    ) -> None: ...
+
+class QuarantineRequest(Message):
+    clear: str
+    def __init__(
+        self,
+        *,
+        clear: str = ...,
+    ) -> None: ...
+
+class Quarantined(Message):
+    digest: str
+    name: str
+    version: str
+    reason: str
+    since_unix_us: int
+    def __init__(
+        self,
+        *,
+        digest: str = ...,
+        name: str = ...,
+        version: str = ...,
+        reason: str = ...,
+        since_unix_us: int = ...,
+    ) -> None: ...
+
+class QuarantineReply(Message):
+    @property
+    def images(self) -> RepeatedCompositeFieldContainer[Quarantined]: ...
+    def __init__(
+        self,
+        *,
+        images: Iterable[Quarantined] = ...,
+    ) -> None: ...
+
 class StatusReply(Message):
     version: str
     pid: int
@@ -381,6 +535,18 @@ class StatusReply(Message):
     previous_digest: str
     deployment: str
     deployments_waiting: int
+    verify: str
+    sandbox: str
+    worst_blackout_us: int
+    window_left_us: int
+    standby_digest: str
+    quarantined: int
+    @property
+    def hold(self) -> Held: ...
+    @property
+    def previous(self) -> Model: ...
+    @property
+    def last_deployment(self) -> Record: ...
     @property
     def listen(self) -> RepeatedScalarFieldContainer[str]: ...
     @property
@@ -402,4 +568,13 @@ class StatusReply(Message):
         deployment: str = ...,
         deployments_waiting: int = ...,
         counters: Counters = ...,
+        verify: str = ...,
+        sandbox: str = ...,
+        hold: Held | None = ...,
+        previous: Model | None = ...,
+        last_deployment: Record | None = ...,
+        worst_blackout_us: int = ...,
+        window_left_us: int = ...,
+        standby_digest: str = ...,
+        quarantined: int = ...,
     ) -> None: ...

@@ -49,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self._end: socket.socket | None = None
         self._asked: dict[int, tuple[Kind, Done]] = {}
         self._last_id = 0
+        self._too_late: int | None = None  # the first that was asked when the link was gone
         self._inbox = Inbox()
         self.lost: str | None = None
         self.hello: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
@@ -107,6 +108,8 @@ class Connection(asyncio.BufferedProtocol):
         transport, end = self._transport, self._end
         assert transport is not None  # noqa: S101 - nobody asks before ``open``
         assert end is not None  # noqa: S101
+        if transport.is_closing() and self._too_late is None:
+            self._too_late = frame.id
         head, body = encode(frame)
         sent = 0
         if not transport.get_write_buffer_size() and not transport.is_closing():
@@ -170,8 +173,9 @@ class Connection(asyncio.BufferedProtocol):
             self.hello.exception()  # it is no fault that nobody may be waiting for it
         asked, self._asked = self._asked, {}
         # The worker answers in order: while it owes an answer it has begun none of the later ones.
-        for place, (_, done) in enumerate(asked.values()):
-            begun = place == 0 and not (unread and len(asked) == 1)
+        late = self._last_id + 1 if self._too_late is None else self._too_late
+        for place, (number, (_, done)) in enumerate(asked.items()):
+            begun = place == 0 and not (unread and len(asked) == 1) and number < late
             done(DeviceError(why) if begun else NotBegunError(why))
 
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import signal as signals
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from typing import Any, TypeGuard
 
 from edged.containers.logs import Logs
 from edged.containers.runtime import Container, Limits, Runtime, Spec, new_name
-from edged.errors import DeviceError, ModelError, RequestError
+from edged.errors import CrashError, DeviceError, ModelError, RequestError
 from edged.messages.link import Ask, Frame, Kind
 from edged.model.connection import Connection, Outcome
 from edged.rpc.front import Options, Reply
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 START_LIMIT = 20.0  # seconds to load and encode a model
 RUN_LIMIT = 60.0  # for one request, whatever its batch; beyond it the worker counts as hung
 STOP_LIMIT = 2.0
+EXIT_LIMIT = 0.25  # from a broken link to the end of the process, before it is killed
 TEXT_LIMIT = 256
 
 
@@ -139,9 +141,9 @@ class ModelProcess:
         except RequestError as exc:
             raise ModelError(f"cannot load the model: {exc}") from exc
         except DeviceError as exc:
-            raise DeviceError(f"cannot load the model: {exc} before it was ready") from exc
+            raise await self._ended(f"cannot load the model: {exc} before it was ready") from exc
         if self.lost is not None:
-            raise DeviceError(f"cannot load the model: {self.lost} as soon as it was ready")
+            raise await self._ended(f"cannot load the model: {self.lost} as soon as it was ready")
         self.facts = _facts(hello)
         fields = {"event": "loaded", "pid": self.pid, "digest": self.digest}
         logger.info("the model's process is ready, kernels %r", self.facts.isa, extra=fields)
@@ -193,6 +195,22 @@ class ModelProcess:
             raise DeviceError(f"cannot {what}: no answer within {limit:g} s") from exc
         except RequestError as exc:
             raise DeviceError(f"cannot {what}: {exc}") from exc
+        except DeviceError as exc:
+            raise await self._ended(f"cannot {what}: {exc}") from exc
+
+    async def _ended(self, text: str) -> DeviceError:
+        """Returns the error for a link that is gone: with how the process ended, if it did."""
+        status = await self.exited()
+        if status is None or status == -signals.SIGKILL:
+            # Who kills so is the host: out of memory, or an operator.
+            return DeviceError(text + (" (it was killed)" if status is not None else ""))
+        return CrashError(f"{text} ({_exit(status)})")
+
+    async def exited(self) -> int | None:
+        """Returns how the process ended, negative for a signal; None if it is there still."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(self._container.wait(), EXIT_LIMIT)
+        return None
 
     # -- requests
 
@@ -292,6 +310,15 @@ def _spec(worker: Worker, folder: Path, digest: str, socket_number: int) -> Spec
         limits=worker.limits,
         logs=worker.logs,
     )
+
+
+def _exit(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signals.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
 
 
 def _facts(hello: Mapping[str, Any]) -> Facts:

@@ -6,6 +6,7 @@ Invariants:
   dies.
 - Between ``park`` and ``commit``, ``revert`` or ``empty`` a swap has the NPU: a process that dies
   then is not started again before the swap has ended.
+- After a commit whoever served before stays loaded, off the NPU, until ``dismiss``.
 - Restarts are at once for the first two deaths, then ``BACKOFF`` seconds apart, doubling up to
   ``BACKOFF_LIMIT``; one answered request begins the count anew.
 """
@@ -15,11 +16,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal as signals
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from edged.deploy.types import Limits, Slot
-from edged.errors import DeviceError, EdgedError, RequestError
+from edged.errors import CrashError, DeviceError, EdgedError, RequestError
 from edged.model.process import ModelProcess, Worker
 from edged.rpc.front import Front
 
@@ -30,6 +32,7 @@ BACKOFF_LIMIT = 300.0
 DEATHS_AT_ONCE = 2
 NO_MODEL = "Servable not found for request: no model is deployed; use 'edged deploy REF'"
 LOADING = "the model is being loaded; try again"
+REVERTING = "the model before is coming back; try again"
 
 
 def restart_delay(deaths: int) -> float:
@@ -73,6 +76,7 @@ class Service:
         self.condition = Condition("starting")
         self.on_change: list[Callable[[Condition], None]] = []
         self._front = front
+        self._ahead = front.ahead
         self._worker = worker
         self._limits = limits or Limits()
         self._sleep = sleep
@@ -82,7 +86,11 @@ class Service:
         self._swapping = False
         self._told_to_leave = False
         self._restarting: asyncio.Task[None] | None = None
+        self._standby: ModelProcess | None = None
+        self._last_exit: int | None = None
         self._leaving: set[asyncio.Task[None]] = set()
+        self.on_crash: Callable[[], bool] | None = None
+        self.on_other: Callable[[Slot, str], None] | None = None
 
     @property
     def serving(self) -> Slot | None:
@@ -93,6 +101,16 @@ class Service:
     def answering(self) -> bool:
         """Whether what is in service answers requests now."""
         return self._active is not None and self._active.lost is None
+
+    @property
+    def standby(self) -> str:
+        """The digest of who served before and is still loaded; empty if nobody is."""
+        return self._standby.digest if self._standby is not None else ""
+
+    @property
+    def is_own_fault(self) -> bool:
+        """Whether the model in service ended by itself when it last died, unlike by SIGKILL."""
+        return self._last_exit is not None and self._last_exit != -signals.SIGKILL
 
     @property
     def process(self) -> ModelProcess | None:
@@ -107,6 +125,14 @@ class Service:
             self._close("NOT_FOUND", NO_MODEL)
             return
         self._hold(LOADING)
+        self._slot = current
+        if await self._try(current, previous) is None:
+            self._deaths_in_row = 1
+            self._restart(previous)
+
+    async def _try(self, current: Slot, previous: Slot | None) -> ModelProcess | None:
+        """Brings one of the two into service, both probed; returns it, None if neither came up."""
+        reason = ""
         for slot in (current, previous):
             if slot is None:
                 continue
@@ -114,13 +140,14 @@ class Service:
                 process = await self._load(slot, probe=True)
             except EdgedError as exc:
                 logger.error("cannot serve %s: %s", slot.digest, exc)  # noqa: TRY400 - said in full
+                reason = reason or str(exc)
                 continue
             self._slot = slot
             self._open(process)
-            return
-        self._slot = current
-        self._deaths_in_row = 1
-        self._restart()
+            if slot is not current and self.on_other is not None:
+                self.on_other(slot, reason)
+            return process
+        return None
 
     async def end(self) -> None:
         """Ends every process; the worker finishes what it runs."""
@@ -129,6 +156,7 @@ class Service:
         active, self._active = self._active, None
         if active is not None:
             await active.stop()
+        await self.dismiss()
         if self._leaving:
             await asyncio.wait(self._leaving)
 
@@ -155,7 +183,10 @@ class Service:
         """Takes the NPU from whoever is on it and gives it to the candidate."""
         if self._active is not None and self._active.lost is None:
             self._told_to_leave = True
-            await self._active.leave(limit)
+            try:
+                await self._active.leave(limit)
+            except CrashError as exc:  # of the old model, which is no fault of the new one
+                raise DeviceError(str(exc)) from exc
         await candidate.activate(limit)
 
     async def probe(self, candidate: ModelProcess, limit: float) -> None:
@@ -163,14 +194,52 @@ class Service:
         await candidate.probe(limit)
 
     async def commit(self, candidate: ModelProcess, slot: Slot) -> None:
-        """Lets requests through to the candidate, as ``slot``; whoever served before ends."""
+        """Lets requests through to the candidate, as ``slot``; who served before stays loaded."""
         old = self._active
         self._slot = slot
         self._deaths_in_row = 0
         self._swapping = False
         self._open(candidate)
-        if old is not None:
+        if self._standby is not None:
+            self._leave(self._standby)
+        self._standby = old
+        if old is not None and old.lost is not None:
+            self._standby = None
             self._leave(old)
+
+    def watch(self, *, closely: bool) -> None:
+        """While closely, a model has one request at hand at a time."""
+        self._front.ahead = 0 if closely else self._ahead
+
+    async def dismiss(self) -> None:
+        """Ends whoever served before and is still loaded."""
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            await standby.stop()
+
+    async def fall_back(self, slot: Slot, limit: float) -> None:
+        """Ends whoever is in service; ``slot``, which served before, serves again."""
+        self._swapping = True
+        await self._cancel_restart()
+        self._front.park()
+        self._change("swapping")
+        bad, self._active = self._active, None
+        if bad is not None:
+            await self._bury(bad)
+        self._slot, self._deaths_in_row = slot, 0
+        standby, self._standby = self._standby, None
+        self._swapping = False
+        if standby is not None and standby.digest == slot.digest:
+            try:
+                await standby.activate(limit)
+            except DeviceError as exc:
+                logger.warning("started anew: %s", exc, extra={"digest": standby.digest})
+            else:
+                self._open(standby)
+                return
+        if standby is not None:
+            await standby.kill()
+        self._restart()
 
     async def revert(self, candidate: ModelProcess, limit: float) -> None:
         """Ends the candidate; whoever served before serves again, started anew if need be."""
@@ -232,6 +301,10 @@ class Service:
 
     def _died(self, process: ModelProcess, why: str) -> None:
         """Runs when a process has ended unasked, before its request is known to have failed."""
+        if process is self._standby:
+            self._standby = None
+            self._leave(process)
+            logger.warning("the model before is not loaded any more: %s", why)
         if process is not self._active:
             return  # a candidate, or one that leaves: whoever waits for it hears of it
         self.deaths += 1
@@ -240,38 +313,55 @@ class Service:
         self._deaths_in_row += 1
         fields = {"event": "death", "digest": process.digest, "pid": process.pid}
         logger.error("the model's process is lost: %s", why, extra=fields)
-        if not self._swapping:
+        if self._swapping:
+            return
+        if self.on_crash is not None and self.on_crash():
+            self._hold(REVERTING)
+        else:
             self._restart()
 
-    def _restart(self) -> None:
+    def _restart(self, other: Slot | None = None) -> None:
         self._hold(LOADING)
         self._restarting = asyncio.get_running_loop().create_task(
-            self._restart_until_loaded(), name="restart"
+            self._restart_until_loaded(other), name="restart"
         )
 
-    async def _restart_until_loaded(self) -> None:
+    async def _restart_until_loaded(self, other: Slot | None) -> None:
+        """Starts the model until it serves; or ``other``, if neither served since edged started."""
         slot = self._slot
         if slot is None:
             return
         while True:
             dead, self._active = self._active, None
             if dead is not None:
-                await dead.kill()
+                await self._bury(dead)
             delay = restart_delay(self._deaths_in_row)
             if delay:
                 why = f"the model's process ended {self._deaths_in_row} times without an answer"
                 self._close("UNAVAILABLE", f"{why}; it is started again within {delay:g} s")
                 await self._sleep(delay)
                 self._hold(LOADING)
-            try:
-                process = await self._load(slot, probe=False)
-            except EdgedError as exc:
-                self.deaths += 1
-                self._deaths_in_row += 1
-                logger.error("cannot restart: %s", exc, extra={"digest": slot.digest})  # noqa: TRY400
+            if other is not None:
+                if await self._try(slot, other) is not None:
+                    return
             else:
-                self._open(process)
+                try:
+                    process = await self._load(slot, probe=False)
+                except EdgedError as exc:
+                    logger.error("cannot restart: %s", exc, extra={"digest": slot.digest})  # noqa: TRY400
+                else:
+                    self._open(process)
+                    return
+            self.deaths += 1
+            self._deaths_in_row += 1
+            if self.on_crash is not None and self.on_crash():
+                self._hold(REVERTING)
                 return
+
+    async def _bury(self, process: ModelProcess) -> None:
+        """Ends a process whose link is gone, and notes how it went."""
+        self._last_exit = await process.exited()
+        await process.kill()
 
     async def _cancel_restart(self) -> None:
         task, self._restarting = self._restarting, None

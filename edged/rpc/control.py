@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
 from edged import messages
-from edged.deploy.types import Progress, State
+from edged.deploy.types import Options, Progress
+from edged.rpc import report
 from edged.rpc.interceptors import Context, stream, unary
 
+if TYPE_CHECKING:
+    from edged.deploy.history import Record
+    from edged.deploy.hold import Hold
+    from edged.deploy.quarantine import Entry
+
 SERVICE = "edged.control.v1.Control"
-OUTCOMES = {
-    State.COMMITTED: messages.Outcome.COMMITTED,
-    State.REVERTED: messages.Outcome.REVERTED,
-    State.FAILED: messages.Outcome.FAILED,
-}
 
 
 class Operations(Protocol):
     """What the daemon can do for an operator."""
 
-    def deploy(self, reference: str) -> AsyncIterator[Progress]:
+    def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
         """Queues a deployment and yields its progress to the end."""
 
-    async def undeploy(self) -> str:
+    def rollback(self, options: Options) -> AsyncIterator[Progress]:
+        """Queues a deployment of the previous model and yields its progress to the end."""
+
+    async def undeploy(self, options: Options) -> str:
         """Takes the model out of service; returns its digest, empty if there was none."""
 
     def status(self) -> messages.StatusReply:
         """Returns what the daemon is doing."""
+
+    def history(self) -> list[Record]:
+        """Returns what was done, oldest first."""
+
+    def hold(self, owner: str, reason: str, ttl: float, *, force: bool) -> Hold:
+        """Refuses deployments for ``ttl`` seconds."""
+
+    def release(self) -> Hold | None:
+        """Ends the hold; returns it, None if there was none."""
+
+    def quarantine(self, clear: str) -> list[Entry]:
+        """Returns the images in quarantine, or those that it takes out."""
 
 
 def handlers(operations: Operations) -> grpc.GenericRpcHandler:
@@ -38,46 +54,66 @@ def handlers(operations: Operations) -> grpc.GenericRpcHandler:
     async def deploy(
         request: messages.DeployRequest, _context: Context
     ) -> AsyncIterator[messages.DeployEvent]:
-        async for progress in operations.deploy(request.reference):
-            yield _event(progress)
+        options = Options(request.force, request.allow_downgrade)
+        async for progress in operations.deploy(request.reference, options):
+            yield report.event(progress)
+
+    async def rollback(
+        request: messages.RollbackRequest, _context: Context
+    ) -> AsyncIterator[messages.DeployEvent]:
+        async for progress in operations.rollback(Options(force=request.force)):
+            yield report.event(progress)
 
     async def undeploy(
-        _request: messages.UndeployRequest, _context: Context
+        request: messages.UndeployRequest, _context: Context
     ) -> messages.UndeployReply:
-        return messages.UndeployReply(digest=await operations.undeploy())
+        digest = await operations.undeploy(Options(force=request.force))
+        return messages.UndeployReply(digest=digest)
 
     async def status(_request: messages.StatusRequest, _context: Context) -> messages.StatusReply:
         return operations.status()
 
-    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "Deploy": grpc.unary_stream_rpc_method_handler(
-            stream(deploy),
-            messages.DeployRequest.FromString,
-            messages.DeployEvent.SerializeToString,
-        ),
-        "Undeploy": grpc.unary_unary_rpc_method_handler(
-            unary(undeploy),
-            messages.UndeployRequest.FromString,
-            messages.UndeployReply.SerializeToString,
-        ),
-        "Status": grpc.unary_unary_rpc_method_handler(
-            unary(status),
-            messages.StatusRequest.FromString,
-            messages.StatusReply.SerializeToString,
-        ),
-    }
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
+    async def history(request: messages.HistoryRequest, _context: Context) -> messages.HistoryReply:
+        newest = operations.history()[::-1][: request.limit or None]
+        return messages.HistoryReply(records=[report.record(each) for each in newest])
+
+    async def hold(request: messages.HoldRequest, _context: Context) -> messages.HoldReply:
+        taken = operations.hold(request.owner, request.reason, request.ttl_s, force=request.force)
+        return messages.HoldReply(hold=report.held(taken))
+
+    async def release(_request: messages.ReleaseRequest, _context: Context) -> messages.HoldReply:
+        return messages.HoldReply(hold=report.held(operations.release()))
+
+    async def quarantine(
+        request: messages.QuarantineRequest, _context: Context
+    ) -> messages.QuarantineReply:
+        images = operations.quarantine(request.clear)
+        return messages.QuarantineReply(images=[report.quarantined(each) for each in images])
+
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "Deploy": _stream(deploy, messages.DeployRequest, messages.DeployEvent),
+            "Rollback": _stream(rollback, messages.RollbackRequest, messages.DeployEvent),
+            "Undeploy": _unary(undeploy, messages.UndeployRequest, messages.UndeployReply),
+            "Status": _unary(status, messages.StatusRequest, messages.StatusReply),
+            "History": _unary(history, messages.HistoryRequest, messages.HistoryReply),
+            "Hold": _unary(hold, messages.HoldRequest, messages.HoldReply),
+            "Release": _unary(release, messages.ReleaseRequest, messages.HoldReply),
+            "Quarantine": _unary(quarantine, messages.QuarantineRequest, messages.QuarantineReply),
+        },
+    )
 
 
-def _event(progress: Progress) -> messages.DeployEvent:
-    return messages.DeployEvent(
-        state=progress.state.value,
-        digest=progress.digest,
-        detail=progress.detail,
-        elapsed_us=progress.elapsed_us,
-        bytes_done=progress.bytes_done,
-        bytes_total=progress.bytes_total,
-        outcome=OUTCOMES.get(progress.state, messages.Outcome.OUTCOME_UNSPECIFIED),
-        error=progress.error,
-        parked_us=progress.parked_us,
+def _unary(handle: Callable[..., Any], request: Any, reply: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(
+        unary(handle), request.FromString, reply.SerializeToString
+    )
+
+
+def _stream(
+    handle: Callable[..., Any], request: Any, reply: Any
+) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_stream_rpc_method_handler(
+        stream(handle), request.FromString, reply.SerializeToString
     )

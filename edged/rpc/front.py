@@ -166,6 +166,7 @@ class Front:
         self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.counts = Counts()
+        self.ahead = (limits or Limits()).ahead  # may be changed at any time
         self._limits = limits or Limits()
         self._clock = clock
         self._backend: Backend | None = None
@@ -320,7 +321,7 @@ class Front:
 
     def _next(self) -> None:
         """Gives the first in line to the backend, if both are there."""
-        while self._queue and self._backend is not None and len(self._given) <= self._limits.ahead:
+        while self._queue and self._backend is not None and len(self._given) <= self.ahead:
             request = self._take()
             now = self._clock()
             if request.deadline is not None and now >= request.deadline:

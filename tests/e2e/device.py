@@ -70,7 +70,11 @@ class Device:
         """Starts a daemon on the device's folders."""
         verb = ["run"] if self._module == "edged" else []
         folders = ["--state-dir", str(self.state), "--run-dir", str(self.run)]
-        environ = {**os.environ, "EDGED_TEST_NOTES": str(self.notes)}
+        environ = {
+            "EDGED_VERIFY": "off",  # most tests' images are not signed
+            **os.environ,
+            "EDGED_TEST_NOTES": str(self.notes),
+        }
         if notify:
             environ["NOTIFY_SOCKET"] = notify
         if "--listen" not in flags:
@@ -178,29 +182,54 @@ class Device:
 
     # -- operators
 
-    def deploy(self, reference: str) -> list[messages.DeployEvent]:
+    def deploy(
+        self, reference: str, *, force: bool = False, allow_downgrade: bool = False
+    ) -> list[messages.DeployEvent]:
         """Deploys and returns all events; the last has the outcome."""
+        request = messages.DeployRequest(
+            reference=reference, force=force, allow_downgrade=allow_downgrade
+        )
+        return self._events("Deploy", request)
+
+    def rollback(self, *, force: bool = False) -> list[messages.DeployEvent]:
+        """Rolls back and returns all events; the last has the outcome."""
+        return self._events("Rollback", messages.RollbackRequest(force=force))
+
+    def _events(self, method: str, request: Any) -> list[messages.DeployEvent]:
         with self.channel(f"unix:{self.run}/control.sock") as channel:
-            deploy = channel.unary_stream(
-                f"{CONTROL}/Deploy",
-                messages.DeployRequest.SerializeToString,
+            call = channel.unary_stream(
+                f"{CONTROL}/{method}",
+                type(request).SerializeToString,
                 messages.DeployEvent.FromString,
             )
             try:
-                request = messages.DeployRequest(reference=reference)
-                return list(deploy(request, timeout=CALL_LIMIT))
+                return list(call(request, timeout=CALL_LIMIT))
             except grpc.RpcError as exc:
                 raise request_error(exc, "control", "no daemon") from exc
 
-    def undeploy(self) -> str:
+    def undeploy(self, *, force: bool = False) -> str:
         """Undeploys and returns the digest that was in service."""
+        request = messages.UndeployRequest(force=force)
+        return str(self._ask("Undeploy", request, messages.UndeployReply).digest)
+
+    def history(self) -> list[messages.Record]:
+        """Returns what was deployed, newest first."""
+        return list(self._ask("History", messages.HistoryRequest(), messages.HistoryReply).records)
+
+    def quarantine(self) -> list[messages.Quarantined]:
+        """Returns the images in quarantine."""
+        reply = self._ask("Quarantine", messages.QuarantineRequest(), messages.QuarantineReply)
+        return list(reply.images)
+
+    def _ask(self, method: str, request: Any, reply: Any) -> Any:
         with self.channel(f"unix:{self.run}/control.sock") as channel:
-            undeploy = channel.unary_unary(
-                f"{CONTROL}/Undeploy",
-                messages.UndeployRequest.SerializeToString,
-                messages.UndeployReply.FromString,
+            call = channel.unary_unary(
+                f"{CONTROL}/{method}", type(request).SerializeToString, reply.FromString
             )
-            return str(undeploy(messages.UndeployRequest(), timeout=CALL_LIMIT).digest)
+            try:
+                return call(request, timeout=CALL_LIMIT)
+            except grpc.RpcError as exc:
+                raise request_error(exc, "control", "no daemon") from exc
 
     def kill_worker(self) -> None:
         """Kills the worker and waits for its end: while it dies it can still take a request."""
@@ -214,14 +243,9 @@ class Device:
 
     def status(self) -> messages.StatusReply:
         """Returns the daemon's status."""
-        with self.channel(f"unix:{self.run}/control.sock") as channel:
-            status = channel.unary_unary(
-                f"{CONTROL}/Status",
-                messages.StatusRequest.SerializeToString,
-                messages.StatusReply.FromString,
-            )
-            reply: messages.StatusReply = status(messages.StatusRequest(), timeout=CALL_LIMIT)
-            return reply
+        reply: messages.StatusReply
+        reply = self._ask("Status", messages.StatusRequest(), messages.StatusReply)
+        return reply
 
     def edged(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs the ``edged`` command as an operator of this device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,15 @@ from typing import Any
 
 from edged.manifest import Manifest, NpuStage, Signature, TensorSpec
 from edged.manifest.parts import Golden
-from edged.oci import Digest, ModelFacts, Reference, write_image
+from edged.oci import (
+    Digest,
+    LayoutFolder,
+    ModelFacts,
+    Reference,
+    keys,
+    signature,
+    write_image,
+)
 
 
 def manifest(name: str = "fake", *, golden: bool = True, **changes: Any) -> Manifest:
@@ -37,7 +46,11 @@ def write(
     facts: ModelFacts | None = None,
     golden: bool = True,
     padding: int = 0,
-    behaviour: Mapping[str, str] | None = None,
+    behaviour: Mapping[str, Any] | None = None,
+    version: str = "1",
+    counter: int = 0,
+    annotated: Mapping[str, Any] | None = None,
+    key: Path | None = None,
 ) -> str:
     """Writes the image of a model that behaves like that; returns its reference.
 
@@ -49,15 +62,22 @@ def write(
         golden: whether the manifest has a golden test.
         padding: bytes of ballast.
         behaviour: for the fake worker.
+        version: of the model.
+        counter: against downgrades.
+        annotated: facts that differ from what the manifest says.
+        key: the private one to sign with.
     """
-    made = manifest(name, golden=golden)
+    made = manifest(name, golden=golden, version=version)
     files: dict[str, bytes | Path] = {
         "manifest.json": made.to_json() if document is None else document,
         "behaviour.json": json.dumps({"name": name, **(behaviour or {})}).encode(),
         "program.npu": bytes(padding),
     }
-    own = ModelFacts(made.name, made.version, made.sku, made.format, made.memory)
+    own = ModelFacts(made.name, made.version, made.sku, made.format, made.memory, counter)
+    own = dataclasses.replace(own, **(annotated or {}))
     reference = Reference.parse(f"oci:{folder}")
     digest: Digest = write_image(files, facts or own, reference)
     assert str(digest).startswith("sha256:")
+    if key is not None:
+        signature.add(LayoutFolder(folder), digest, keys.read_private(key))
     return str(reference)

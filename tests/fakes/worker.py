@@ -1,11 +1,13 @@
 """A worker without a model: does what its model's folder and the requests' bytes tell it to.
 
-The folder's ``behaviour.json`` may have ``hello`` (``exit``, ``refuse``, ``hang``, ``garbage``),
-``activate``, ``leave``, ``probe`` (``refuse``, ``hang``, ``exit``, and ``fail`` of a probe) and
-``name``, which begins each answer. A request's body is a command:
+The folder's ``behaviour.json`` may have ``hello`` (``exit``, ``refuse``, ``hang``, ``garbage``,
+``abort``, ``memory``, ``disk``), ``activate``, ``leave``, ``probe`` (``refuse``, ``hang``,
+``exit``, and ``fail`` of a probe), ``hello_after`` and ``probe_after`` (seconds), ``crash_after``
+(so many answers) and ``name``, which begins each answer. A request's body is a command:
 
 ==================  =================================================================
 ``die``             the process kills itself
+``crash``           the process aborts, as a fault in its code would have it
 ``wait PATH``       answers once a test has opened the named pipe
 ``refuse CODE T``   answers with that error
 ``garbage``         answers with bytes that are no frame
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -41,6 +44,7 @@ class Worker:
         self._behaviour: dict[str, Any] = json.loads((folder / "behaviour.json").read_bytes())
         self._name = str(self._behaviour.get("name", "model"))
         self._active = False
+        self._ran = 0
 
     def run(self) -> int:
         """Serves until the daemon goes away or says STOP."""
@@ -49,6 +53,14 @@ class Worker:
             return 3
         if hello == "hang":
             signal.pause()
+        time.sleep(self._behaviour.get("hello_after", 0))
+        if hello == "abort":
+            os.abort()
+        if hello == "memory":
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+            bytearray(1 << 40)
+        if hello == "disk":
+            Path("/dev/full").write_bytes(b"x" * 10_000)
         if hello == "garbage":
             self._end.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             signal.pause()
@@ -70,6 +82,7 @@ class Worker:
         what = self._behaviour.get(name)
         if what == "hang":
             signal.pause()
+        time.sleep(self._behaviour.get(f"{name}_after", 0))
         if what == "exit":
             os._exit(4)
         if what == "refuse":
@@ -99,10 +112,13 @@ class Worker:
             return self._send(Frame(Kind.ERROR, question.id, error))
         note(question.body)
         assert self._active, "asked off the NPU"
+        self._ran += 1
         command, _, rest = question.body.decode("latin-1").partition(" ")
         body = self._name.encode() + b":" + question.body
         if command == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif command == "crash":
+            os.abort()
         elif command == "garbage":
             return self._end.sendall(b"x" * HEADER.size)
         elif command == "refuse":
@@ -116,7 +132,10 @@ class Worker:
             return self._work(question, int(rest.partition(" ")[0]))
         top = {"index": 1, "label": "dent", "score": 0.75}
         said = Said('{"npu":1234,"onnx":5}', json.dumps([top] * question.ask.top))
-        return self._send(Frame(Kind.RESULT, question.id, body=body, said=said))
+        self._send(Frame(Kind.RESULT, question.id, body=body, said=said))
+        if self._ran == self._behaviour.get("crash_after"):
+            os.abort()
+        return None
 
     def _work(self, question: Frame, microseconds: int) -> None:
         began = time.perf_counter_ns()

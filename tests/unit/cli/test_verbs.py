@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         __main__.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert all(f"\n    {verb} " in text for verb in cli.verbs())
+    assert all(re.search(rf"\n    {verb}\s", text) for verb in cli.verbs())
     assert {"run", "deploy", "undeploy", "status", "predict"} <= set(cli.verbs())
 
 
@@ -249,10 +250,11 @@ def test_status_without_a_model_says_why() -> None:
 
 def test_status_with_a_model_names_it() -> None:
     model = messages.Model(name="m", version="2", digest="sha256:1", isa="avx2", worker_pid=9)
-    text = status.table(reply(model=model, previous_digest="sha256:0"))
+    previous = messages.Model(name="m", version="1", digest="sha256:0")
+    text = status.table(reply(model=model, previous=previous, standby_digest="sha256:0"))
     assert "model       m 2" in text
     assert "worker      process 9" in text
-    assert "previous    sha256:0" in text
+    assert "previous    m 1 sha256:0, still loaded" in text
     assert status.facts(reply(model=model))["model"]["isa"] == "avx2"
     assert "not loaded" in status.table(reply(model=messages.Model(digest="sha256:1")))
 
@@ -280,7 +282,7 @@ class Control:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def deploy(self, reference: str) -> tuple[messages.DeployEvent, ...]:
+    def deploy(self, request: messages.DeployRequest) -> tuple[messages.DeployEvent, ...]:
         return self.events
 
 

@@ -126,3 +126,49 @@ def test_callers_look_where_the_environment_says() -> None:
 def test_the_limits_of_a_models_process_are_numbers(tmp_path: Path) -> None:
     config = loaded(tmp_path, "memory_limit = 512\ncpu_limit = 2", process_limit="64")
     assert (config.memory_limit, config.cpu_limit, config.process_limit) == (512, 2.0, 64)
+
+
+def test_registries_are_tables_of_the_file(tmp_path: Path) -> None:
+    text = """
+        [registries."plant.example:5000"]
+        username = "line4"
+        password_file = "secret"
+        plain_http = true
+    """
+    config = loaded(tmp_path, text)
+    assert config.registries == {
+        "plant.example:5000": {
+            "username": "line4",
+            "password_file": tmp_path / "secret",
+            "plain_http": True,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("registries = 3", r"expected tables \[registries"),
+        ("[registries]\nx = 3", r"expected tables \[registries"),
+        ('[registries."h"]\nuser = "x"', "unknown key 'user'; the nearest is 'username'"),
+        ('[registries."h"]\nplain_http = "yes"', "plain_http: expected true or false, got 'yes'"),
+        ('[registries."h"]\nusername = 3', "username: expected a text, got 3"),
+    ],
+)
+def test_a_registry_that_makes_no_sense_is_said(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        loaded(tmp_path, text)
+
+
+def test_signatures_are_required_and_the_window_is_a_minute(tmp_path: Path) -> None:
+    config = loaded(tmp_path)
+    assert (config.verify, config.window) == ("required", 60.0)
+    assert config.keys_dir == tmp_path / ".config" / "edged" / "keys" or config.keys_dir == Path(
+        "/etc/edged/keys"
+    )
+    assert loaded(tmp_path, environ={"EDGED_WINDOW": "0", "EDGED_VERIFY": "off"}).window == 0
+    for wrong in ("-1", "x", "nan", "1e9"):
+        with pytest.raises(ConfigError, match="expected seconds"):
+            loaded(tmp_path, environ={"EDGED_WINDOW": wrong})
+    with pytest.raises(ConfigError, match="expected one of required, off"):
+        loaded(tmp_path, verify="maybe")

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from edged.deploy.reconciler import WAITING_LIMIT, Deployment, Reconciler
+from edged.deploy.admission import Trust
+from edged.deploy.deployment import Deployment
+from edged.deploy.device import Npu as Device
+from edged.deploy.reconciler import Reconciler
+from edged.deploy.records import Records
 from edged.deploy.store import Store
-from edged.deploy.types import Progress, Slot, State
+from edged.deploy.types import Limits, Progress, Slot, State
 from edged.errors import DeviceError, ModelError, RequestError, StoreError
 from tests.fakes import images
 
@@ -24,9 +28,13 @@ class Npu:
         self.asked: list[str] = []
         self.fails: dict[str, Exception] = {}
         self.hangs: str = ""
+        self.dismissed = 0
         self.serving: Slot | None = None
         self.answering = True
         self.reached = asyncio.Event()
+        self.on_crash: Callable[[], bool] | None = None
+        self.on_other: Callable[[Slot, str], None] | None = None
+        self.is_own_fault = True
 
     async def _step(self, name: str) -> None:
         self.asked.append(name)
@@ -64,6 +72,16 @@ class Npu:
         await self._step("empty")
         self.serving = None
 
+    def watch(self, *, closely: bool) -> None:
+        self.watched = closely
+
+    async def dismiss(self) -> None:
+        self.dismissed += 1
+
+    async def fall_back(self, slot: Slot, limit: float) -> None:
+        await self._step("fall_back")
+        self.serving = slot
+
 
 @dataclasses.dataclass
 class World:
@@ -71,6 +89,7 @@ class World:
 
     npu: Npu
     store: Store
+    records: Records
     reconciler: Reconciler[str]
     task: asyncio.Task[None]
 
@@ -82,15 +101,21 @@ async def watched(deployment: Deployment) -> list[Progress]:
     return [progress async for progress in deployment.watch()]
 
 
-def at_work(folder: Path, test: Callable[[World], Coroutine[Any, Any, None]]) -> None:
-    """Runs a test with a reconciler over an empty store."""
+def at_work(
+    folder: Path,
+    test: Callable[[World], Coroutine[Any, Any, None]],
+    limits: Limits | None = None,
+) -> None:
+    """Runs a test with a reconciler over the store in a folder."""
 
     async def run() -> None:
         npu, store = Npu(), Store(folder)
-        reconciler: Reconciler[str] = Reconciler(npu, store)
+        npu.serving = store.current
+        records = Records(folder, Device.named(), Trust(None))
+        reconciler: Reconciler[str] = Reconciler(npu, store, records, limits)
         loop = asyncio.get_running_loop()
         begun = loop.create_task(asyncio.sleep(0))
-        world = World(npu, store, reconciler, loop.create_task(reconciler.run(begun)))
+        world = World(npu, store, records, reconciler, loop.create_task(reconciler.run(begun)))
         await test(world)
         world.task.cancel()
         await asyncio.wait([world.task])
@@ -158,7 +183,7 @@ def test_a_disk_that_fails_at_the_pointer_reverts(
     state: Path, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(world: World) -> None:
-        def full(slot: Slot | None, previous: Slot | None) -> None:
+        def full(slot: Slot | None, previous: Slot | None, *, on_trial: bool = False) -> None:
             raise StoreError("cannot write: no space")
 
         monkeypatch.setattr(world.store, "commit", full)
@@ -208,8 +233,8 @@ def test_a_deployment_that_the_daemons_stop_interrupts_is_undone(
     async def test(world: World) -> None:
         world.npu.hangs = step
         deployment = world.reconciler.deploy(image)
-        waiting = world.reconciler.deploy(image)
         await world.npu.reached.wait()
+        waiting = world.reconciler.deploy(image)
         world.task.cancel()
         await asyncio.wait([world.task])
         for each, expected in ((deployment, end), (waiting, State.FAILED)):
@@ -250,8 +275,9 @@ def test_an_undeploy_that_the_stop_interrupts_says_so(state: Path, image: str) -
     async def test(world: World) -> None:
         world.npu.hangs = "empty"
         undeploy = asyncio.ensure_future(world.reconciler.undeploy())
-        waiting = asyncio.ensure_future(world.reconciler.undeploy())
         await world.npu.reached.wait()
+        waiting = asyncio.ensure_future(world.reconciler.undeploy())
+        await asyncio.sleep(0)
         world.task.cancel()
         for task in (undeploy, waiting):
             with pytest.raises(RequestError, match="stopping"):
@@ -275,7 +301,7 @@ def test_undeploy_keeps_the_model_as_the_previous_one(state: Path, image: str) -
 
 def test_undeploy_says_that_the_disk_failed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(world: World) -> None:
-        def full(slot: Slot | None, previous: Slot | None) -> None:
+        def full(slot: Slot | None, previous: Slot | None, *, on_trial: bool = False) -> None:
             raise StoreError("cannot write: no space")
 
         monkeypatch.setattr(world.store, "commit", full)
@@ -298,21 +324,6 @@ def test_what_serves_already_is_not_deployed_again_unless_it_does_not_answer(
         assert (await world.outcome(image)).state is State.COMMITTED
         assert world.npu.asked[-1] == "commit"
         assert world.store.previous is None, "one cannot go back from a model to itself"
-
-    at_work(state, test)
-
-
-def test_only_so_many_changes_may_wait(state: Path, image: str) -> None:
-    async def test(world: World) -> None:
-        world.npu.hangs = "prepare"
-        world.reconciler.deploy(image)
-        await world.npu.reached.wait()
-        for _ in range(WAITING_LIMIT):
-            world.reconciler.deploy(image)
-        with pytest.raises(RequestError) as caught:
-            world.reconciler.deploy(image)
-        assert caught.value.code == "RESOURCE_EXHAUSTED"
-        assert world.reconciler.waiting == WAITING_LIMIT
 
     at_work(state, test)
 
