@@ -6,12 +6,15 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import hostile
+from tests.e2e.busy import Busy
 from tests.e2e.device import Device
+from tests.fakes import images
 
 
 @pytest.fixture
@@ -28,6 +31,29 @@ def device(short_folder: Path) -> Iterator[Device]:
     device = Device(short_folder, "tests.fakes.daemon")
     yield device
     device.close()
+
+
+@pytest.fixture
+def serving(device: Device) -> Device:
+    """A device that serves the fake model."""
+    device.start()
+    events = device.deploy(images.write(device.folder / "image"))
+    assert events[-1].state == "committed", events[-1].error
+    return device
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for callers who wait."""
+    with ThreadPoolExecutor(64) as pool:
+        yield pool
+
+
+@pytest.fixture
+def busy(serving: Device, pool: ThreadPoolExecutor) -> Iterator[Busy]:
+    """The fake model, running a request until it is let end."""
+    with serving.channel() as channel:
+        yield Busy(serving, channel, pool)
 
 
 @pytest.fixture(scope="session")

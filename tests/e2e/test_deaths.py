@@ -5,49 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from edged.errors import RequestError
+from tests.e2e.busy import Busy
 from tests.e2e.device import Device, call, refusal
-from tests.e2e.test_requests import Gate, wait_until_queued
 from tests.fakes import images
 
 
-@pytest.fixture
-def serving(device: Device) -> Device:
-    device.start()
-    events = device.deploy(images.write(device.folder / "image"))
-    assert events[-1].state == "committed", events[-1].error
-    return device
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(32) as pool:
-        yield pool
-
-
-def test_killed_while_it_runs_one_request_fails_and_is_not_run_again(
-    serving: Device, pool: ThreadPoolExecutor
-) -> None:
-    gate = Gate(serving.folder / "gate")
-    with serving.channel() as channel:
-        running = pool.submit(call, channel, gate.body)
-        wait_until_queued(serving, 0, running=gate)
-        waiting = [pool.submit(call, channel, b"waits") for _ in range(3)]
-        wait_until_queued(serving, 3)
-        os.kill(serving.status().model.worker_pid, signal.SIGKILL)
-        with pytest.raises(RequestError) as caught:
-            running.result(30)
-        assert caught.value.code == "INTERNAL"
-        assert "not be run again" in str(caught.value)
-        assert [future.result(30) for future in waiting] == [b"fake:waits"] * 3
-    assert serving.ran().count(gate.body) == 1
-    status = serving.status()
+def test_killed_while_it_runs_one_request_fails_and_is_not_run_again(busy: Busy) -> None:
+    waiting = [busy.submit(b"waits") for _ in range(3)]
+    busy.wait_until_queued(3)
+    os.kill(busy.device.status().model.worker_pid, signal.SIGKILL)
+    with pytest.raises(RequestError) as caught:
+        busy.running.result(30)
+    assert caught.value.code == "INTERNAL"
+    assert "not be run again" in str(caught.value)
+    assert [future.result(30) for future in waiting] == [b"fake:waits"] * 3
+    assert busy.device.ran().count(busy.body) == 1
+    status = busy.device.status()
     assert (status.state, status.counters.worker_deaths) == ("serving", 1)
 
 
@@ -113,7 +91,7 @@ def test_the_third_restart_comes_after_ten_seconds(serving: Device) -> None:
 
 
 def test_a_model_that_does_not_come_back_holds_requests_for_five_seconds(
-    serving: Device, pool: ThreadPoolExecutor
+    serving: Device,
 ) -> None:
     folder = next((serving.state / "models").iterdir())
     (folder / "behaviour.json").write_text('{"hello": "hang"}')
@@ -125,48 +103,37 @@ def test_a_model_that_does_not_come_back_holds_requests_for_five_seconds(
     assert 4.0 < time.monotonic() - began < 15.0
 
 
-def test_sigterm_ends_after_what_was_accepted_is_answered(
-    serving: Device, pool: ThreadPoolExecutor
-) -> None:
-    gate = Gate(serving.folder / "gate")
-    worker = serving.status().model.worker_pid
-    with serving.channel() as channel:
-        running = pool.submit(call, channel, gate.body)
-        wait_until_queued(serving, 0, running=gate)
-        waiting = [pool.submit(call, channel, b"waits") for _ in range(5)]
-        wait_until_queued(serving, 5)
-        serving.send(signal.SIGTERM)
-        wait_for_state(serving, "stopping")
-        gate.open()
-        assert running.result(30) == b"fake:" + gate.body
-        assert [future.result(30) for future in waiting] == [b"fake:waits"] * 5
-        assert serving.wait() == 0
-        with pytest.raises(RequestError) as caught:
-            call(channel, b"late", timeout=5)
-        assert caught.value.code == "UNAVAILABLE"
+def test_sigterm_ends_after_what_was_accepted_is_answered(busy: Busy) -> None:
+    device = busy.device
+    worker = device.status().model.worker_pid
+    waiting = [busy.submit(b"waits") for _ in range(5)]
+    busy.wait_until_queued(5)
+    device.send(signal.SIGTERM)
+    wait_for_state(device, "stopping")
+    busy.open()
+    assert busy.running.result(30) == b"fake:" + busy.body
+    assert [future.result(30) for future in waiting] == [b"fake:waits"] * 5
+    assert device.wait() == 0
+    with pytest.raises(RequestError) as caught:
+        call(busy.channel, b"late", timeout=5)
+    assert caught.value.code == "UNAVAILABLE"
     assert not Path(f"/proc/{worker}").exists()
-    assert not (serving.run / "grpc.sock").exists()
-    assert not (serving.run / "daemon.json").exists()
+    assert not (device.run / "grpc.sock").exists()
+    assert not (device.run / "daemon.json").exists()
 
 
 def test_ctrl_c_stops_it_too(serving: Device) -> None:
     assert serving.stop(signal.SIGINT) == 0
 
 
-def test_the_daemons_death_takes_a_busy_worker_with_it(
-    serving: Device, pool: ThreadPoolExecutor
-) -> None:
-    gate = Gate(serving.folder / "gate")
-    worker = os.pidfd_open(serving.status().model.worker_pid)
-    with serving.channel() as channel:
-        running = pool.submit(call, channel, gate.body)
-        wait_until_queued(serving, 0, running=gate)
-        assert serving.stop(signal.SIGKILL) == -signal.SIGKILL
-        assert isinstance(running.exception(30), RequestError)
+def test_the_daemons_death_takes_a_busy_worker_with_it(busy: Busy) -> None:
+    worker = os.pidfd_open(busy.device.status().model.worker_pid)
+    assert busy.device.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert isinstance(busy.running.exception(30), RequestError)
     assert ended(worker, 10)
     # And what it left lying about does not keep the next one from starting.
-    serving.start()
-    assert serving.predict(b"again") == b"fake:again"
+    busy.device.start()
+    assert busy.device.predict(b"again") == b"fake:again"
 
 
 def test_a_second_daemon_is_refused_and_told_who_is_there(serving: Device) -> None:

@@ -18,19 +18,12 @@ import pytest
 from PIL import Image
 
 from edged.errors import RequestError
-from tests.e2e.device import Device, call
+from tests.e2e.busy import Busy, wait_until_queued
+from tests.e2e.device import Device
 from tests.e2e.hostile import GOOD, Target, request, scores
-from tests.e2e.test_requests import Gate, wait_until_queued
-from tests.fakes import images
 from tests.unit.worker.pictures import encoded
 
 BACK = 10.0  # seconds; it takes a few tenths where nothing else runs
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(64) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -80,34 +73,26 @@ def cpu_ticks(path: Path) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def test_poison_among_others_costs_each_caller_of_it_one_error(
-    device: Device, pool: ThreadPoolExecutor
-) -> None:
-    device.start()
-    assert device.deploy(images.write(device.folder / "image"))[-1].state == "committed"
-    gate = Gate(device.folder / "gate")
-    with device.channel() as channel:
-        first = pool.submit(call, channel, gate.body)
-        wait_until_queued(device, 0, running=gate)
-        sent: list[tuple[bytes, Future[bytes]]] = []
-        for number in range(24):
-            body = b"die %d" % number if number % 6 == 2 else b"%d" % number
-            sent.append((body, pool.submit(call, channel, body)))
-            wait_until_queued(device, number + 1)
-        began = time.monotonic()
-        gate.open()
-        assert first.result(60) == b"fake:" + gate.body
-        for body, future in sent:
-            if body.startswith(b"die"):
-                error = future.exception(60)
-                assert isinstance(error, RequestError)
-                assert error.code == "INTERNAL"
-            else:
-                assert future.result(60) == b"fake:" + body
-        assert time.monotonic() - began < BACK
+def test_poison_among_others_costs_each_caller_of_it_one_error(busy: Busy) -> None:
+    sent: list[tuple[bytes, Future[bytes]]] = []
+    for number in range(24):
+        body = b"die %d" % number if number % 6 == 2 else b"%d" % number
+        sent.append((body, busy.submit(body)))
+        busy.wait_until_queued(number + 1)
+    began = time.monotonic()
+    busy.open()
+    assert busy.running.result(60) == b"fake:" + busy.body
+    for body, future in sent:
+        if body.startswith(b"die"):
+            error = future.exception(60)
+            assert isinstance(error, RequestError)
+            assert error.code == "INTERNAL"
+        else:
+            assert future.result(60) == b"fake:" + body
+    assert time.monotonic() - began < BACK
     # Each ran once, in the order they came: the deaths changed nothing for the others.
-    assert device.ran() == [gate.body, *(body for body, _ in sent)]
-    counters = device.status().counters
+    assert busy.device.ran() == [busy.body, *(body for body, _ in sent)]
+    counters = busy.device.status().counters
     assert (counters.answered, counters.failed, counters.worker_deaths) == (21, 4, 4)
 
 

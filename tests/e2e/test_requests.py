@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import Future
 
 import grpc
 import pytest
 
 from edged.errors import RequestError
 from edged.messages import PredictRequest
+from tests.e2e.busy import Busy
 from tests.e2e.device import Device, call, raw, refusal
 from tests.fakes import images
-
-
-@pytest.fixture
-def serving(device: Device) -> Device:
-    """A device that serves the fake model."""
-    device.start()
-    events = device.deploy(images.write(device.folder / "image"))
-    assert events[-1].state == "committed", events[-1].error
-    return device
-
-
-class Gate:
-    """A request that runs until the gate is opened: a named pipe that the worker waits at."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        os.mkfifo(path)
-        self.body = b"wait " + str(path).encode()
-
-    def open(self) -> None:
-        """Lets the request end; returns once the worker has come to the gate."""
-        with self._path.open("wb"):
-            pass
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(32) as pool:
-        yield pool
 
 
 def test_the_daemon_passes_bytes_both_ways_as_they_are(serving: Device) -> None:
@@ -135,89 +104,65 @@ def test_operators_methods_are_not_on_the_data_edge(serving: Device) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_requests_run_one_at_a_time_in_the_order_they_came(
-    serving: Device, pool: ThreadPoolExecutor
-) -> None:
-    gate = Gate(serving.folder / "gate")
-    with serving.channel() as channel:
-        first = pool.submit(call, channel, gate.body)
-        wait_until_queued(serving, 0, running=gate)
-        later: list[Future[bytes]] = []
-        for number in range(5):
-            later.append(pool.submit(call, channel, b"%d" % number))
-            wait_until_queued(serving, number + 1)
-        gate.open()
-        assert first.result(30) == b"fake:" + gate.body
-        assert [future.result(30) for future in later] == [b"fake:%d" % n for n in range(5)]
-    assert serving.ran() == [gate.body, b"0", b"1", b"2", b"3", b"4"]
+def test_requests_run_one_at_a_time_in_the_order_they_came(busy: Busy) -> None:
+    later: list[Future[bytes]] = []
+    for number in range(5):
+        later.append(busy.submit(b"%d" % number))
+        busy.wait_until_queued(number + 1)
+    busy.open()
+    assert busy.running.result(30) == b"fake:" + busy.body
+    assert [future.result(30) for future in later] == [b"fake:%d" % n for n in range(5)]
+    assert busy.device.ran() == [busy.body, b"0", b"1", b"2", b"3", b"4"]
 
 
-def test_a_request_that_was_cancelled_while_it_waited_never_runs(
-    serving: Device, pool: ThreadPoolExecutor
-) -> None:
-    gate = Gate(serving.folder / "gate")
-    with serving.channel() as channel:
-        running = pool.submit(call, channel, gate.body)
-        wait_until_queued(serving, 0, running=gate)
-        # The worker has the first of them at hand already; both are taken back.
-        waiting = []
-        for number in range(2):
-            waiting.append(raw(channel).future(b"cancelled %d" % number, timeout=60))
-            wait_until_queued(serving, number + 1)
-        last = pool.submit(call, channel, b"last")
-        wait_until_queued(serving, 3)
-        for each in waiting:
-            each.cancel()
-        wait_until_queued(serving, 2)  # what is at hand waits until the worker has skipped it
-        gate.open()
-        running.result(30)
-        assert last.result(30) == b"fake:last"
-        assert call(channel, b"next") == b"fake:next"
-    assert serving.ran() == [gate.body, b"last", b"next"]
-    assert serving.status().counters.cancelled == 2
+def test_a_request_that_was_cancelled_while_it_waited_never_runs(busy: Busy) -> None:
+    # The worker has the first of them at hand already; both are taken back.
+    waiting = []
+    for number in range(2):
+        waiting.append(raw(busy.channel).future(b"cancelled %d" % number, timeout=60))
+        busy.wait_until_queued(number + 1)
+    last = busy.submit(b"last")
+    busy.wait_until_queued(3)
+    for each in waiting:
+        each.cancel()
+    busy.wait_until_queued(2)  # what is at hand waits until the worker has skipped it
+    busy.open()
+    busy.running.result(30)
+    assert last.result(30) == b"fake:last"
+    assert call(busy.channel, b"next") == b"fake:next"
+    assert busy.device.ran() == [busy.body, b"last", b"next"]
+    assert busy.device.status().counters.cancelled == 2
 
 
-def test_requests_that_expire_while_they_wait_never_run(
-    serving: Device, pool: ThreadPoolExecutor
-) -> None:
-    gate = Gate(serving.folder / "gate")
-    with serving.channel() as channel:
-        running = pool.submit(call, channel, gate.body)
-        wait_until_queued(serving, 0, running=gate)
-        # One that the worker has at hand already, and one that it has not.
-        expiring = [pool.submit(call, channel, b"expired", 2.0) for _ in range(2)]
-        wait_until_queued(serving, 2)
-        for each in expiring:
-            error = each.exception(30)
-            assert isinstance(error, RequestError)
-            assert error.code == "DEADLINE_EXCEEDED"
-        wait_until_queued(serving, 1)
-        # The server's clock for a call begins later than the caller's, and gRPC rounds up.
-        time.sleep(0.3)
-        gate.open()
-        running.result(30)
-        assert call(channel, b"next") == b"fake:next"
-    assert serving.ran() == [gate.body, b"next"]
-    counters = serving.status().counters
+def test_requests_that_expire_while_they_wait_never_run(busy: Busy) -> None:
+    # One that the worker has at hand already, and one that it has not.
+    expiring = [busy.submit(b"expired", 2.0) for _ in range(2)]
+    busy.wait_until_queued(2)
+    for each in expiring:
+        error = each.exception(30)
+        assert isinstance(error, RequestError)
+        assert error.code == "DEADLINE_EXCEEDED"
+    busy.wait_until_queued(1)
+    # The server's clock for a call begins later than the caller's, and gRPC rounds up.
+    time.sleep(0.3)
+    busy.open()
+    busy.running.result(30)
+    assert call(busy.channel, b"next") == b"fake:next"
+    assert busy.device.ran() == [busy.body, b"next"]
+    counters = busy.device.status().counters
     assert (counters.expired, counters.cancelled, counters.failed) == (2, 0, 0)
 
 
-def test_a_full_queue_refuses_and_says_how_full_it_is(
-    serving: Device, pool: ThreadPoolExecutor
-) -> None:
-    gate = Gate(serving.folder / "gate")
-    with serving.channel() as channel:
-        running = pool.submit(call, channel, gate.body)
-        wait_until_queued(serving, 0, running=gate)
-        waiting = [raw(channel).future(b"w", timeout=60) for _ in range(256)]
-        wait_until_queued(serving, 256)
-        error = refusal(serving, b"one too many")
-        assert error.code == "RESOURCE_EXHAUSTED"
-        assert "256" in str(error)
-        gate.open()
-        assert running.result(30)
-        assert all(future.result() == b"fake:w" for future in waiting)
-    counters = serving.status().counters
+def test_a_full_queue_refuses_and_says_how_full_it_is(busy: Busy) -> None:
+    waiting = [raw(busy.channel).future(b"w", timeout=60) for _ in range(256)]
+    busy.wait_until_queued(256)
+    error = refusal(busy.device, b"one too many")
+    assert error.code == "RESOURCE_EXHAUSTED"
+    assert "256" in str(error)
+    busy.open()
+    assert busy.running.result(30)
+    assert all(future.result() == b"fake:w" for future in waiting)
+    counters = busy.device.status().counters
     assert (counters.answered, counters.refused, counters.queued) == (257, 1, 0)
 
 
@@ -266,21 +211,3 @@ def test_a_client_waits_until_there_is_a_model(device: Device) -> None:
 
 def test_a_request_of_nothing_is_passed_on(serving: Device) -> None:
     assert serving.predict(PredictRequest().SerializeToString()) == b"fake:"
-
-
-def wait_until_queued(device: Device, count: int, running: Gate | None = None) -> None:
-    """Returns when so many requests wait, and ``running`` is the one that runs."""
-    with device.channel(f"unix:{device.run}/control.sock") as channel:
-        from edged import messages
-
-        status = channel.unary_unary(
-            "/edged.control.v1.Control/Status",
-            messages.StatusRequest.SerializeToString,
-            messages.StatusReply.FromString,
-        )
-        for _ in range(2000):
-            counters = status(messages.StatusRequest(), timeout=30).counters
-            started = running is None or running.body in device.ran()
-            if counters.queued == count and started:
-                return
-    raise AssertionError(f"{counters.queued} wait, expected {count}")
