@@ -40,6 +40,8 @@ ERROR_LIMIT = 8 * 1024  # bytes of an error's body that are looked at
 DOCUMENT_SECONDS = 60.0  # for one document, however steadily it drips
 AFTER_LIMIT = 3600.0  # seconds
 PIECE = 1 << 18  # bytes asked of the socket at once
+# A device without a battery for its clock says it once, in the error, not with every request.
+urllib3.disable_warnings(urllib3.exceptions.SystemTimeWarning)
 # No certificate is older than this program, so a clock before it is wrong.
 _CLOCK_MINIMUM = 1_700_000_000
 
@@ -123,7 +125,8 @@ class Answer:
 
     def abort(self) -> None:
         """Ends a read that another thread is in."""
-        with suppress(OSError, ValueError), _same_socket(self._response) as end:
+        # AttributeError: it was closed meanwhile.
+        with suppress(OSError, ValueError, AttributeError), _same_socket(self._response) as end:
             end.shutdown(socket.SHUT_RDWR)
 
     def close(self, *, reuse: bool = False) -> None:
