@@ -104,6 +104,10 @@ class ProcessContainer:
         """Returns the exit status, negative for a signal, when the process has ended."""
         return await asyncio.shield(self._stopped)
 
+    def exceeded(self) -> str:
+        """Returns nothing: it has no limits."""
+        return ""
+
     async def delete(self) -> None:
         """Kills the process and its group, and waits for its end.
 

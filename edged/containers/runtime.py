@@ -111,6 +111,9 @@ class Container(Protocol):
     async def wait(self) -> int:
         """Returns its exit status, negative for a signal, when it has stopped."""
 
+    def exceeded(self) -> str:
+        """Returns which of its limits the worker was ended for, empty if for none; once stopped."""
+
     async def delete(self) -> None:
         """Ends it with all its children, if it is still there, and frees what it had.
 

@@ -201,10 +201,17 @@ class ModelProcess:
     async def _ended(self, text: str) -> DeviceError:
         """Returns the error for a link that is gone: with how the process ended, if it did."""
         status = await self.exited()
+        if self.exceeded:
+            return CrashError(f"{text} ({self.exceeded})")
         if status is None or status == -signals.SIGKILL:
-            # Who kills so is the host: out of memory, or an operator.
+            # Who kills so is the host: it is out of memory itself, or an operator does.
             return DeviceError(text + (" (it was killed)" if status is not None else ""))
         return CrashError(f"{text} ({_exit(status)})")
+
+    @property
+    def exceeded(self) -> str:
+        """Which of its limits the process was ended for; empty if for none."""
+        return self._container.exceeded()
 
     async def exited(self) -> int | None:
         """Returns how the process ended, negative for a signal; None if it is there still."""

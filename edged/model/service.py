@@ -88,6 +88,7 @@ class Service:
         self._restarting: asyncio.Task[None] | None = None
         self._standby: ModelProcess | None = None
         self._last_exit: int | None = None
+        self._exceeded = False
         self._leaving: set[asyncio.Task[None]] = set()
         self.on_crash: Callable[[], bool] | None = None
         self.on_other: Callable[[Slot, str], None] | None = None
@@ -109,8 +110,9 @@ class Service:
 
     @property
     def is_own_fault(self) -> bool:
-        """Whether the model in service ended by itself when it last died, unlike by SIGKILL."""
-        return self._last_exit is not None and self._last_exit != -signals.SIGKILL
+        """Whether the model in service ended by itself, or over a limit, when it last died."""
+        killed = self._last_exit is None or self._last_exit == -signals.SIGKILL
+        return self._exceeded or not killed
 
     @property
     def process(self) -> ModelProcess | None:
@@ -361,6 +363,7 @@ class Service:
     async def _bury(self, process: ModelProcess) -> None:
         """Ends a process whose link is gone, and notes how it went."""
         self._last_exit = await process.exited()
+        self._exceeded = bool(process.exceeded)
         await process.kill()
 
     async def _cancel_restart(self) -> None:

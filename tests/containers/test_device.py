@@ -87,7 +87,17 @@ def test_a_worker_that_needs_too_much_memory_is_an_error_and_the_next_request_is
     assert fake_box.predict(b"x") == b"fake:x"
     assert fake_box.status().model.worker_pid > 0
     if fake_box.root:
-        assert "it needed more memory" in fake_box.log_text()
+        assert "it needed more than 256 MiB of memory" in fake_box.log_text()
+
+
+def test_a_model_that_needs_too_much_memory_to_load_is_at_fault_itself(fake_box: Box) -> None:
+    fake_box.start("--memory-limit", "256")
+    assert fake_box.deploy(images.write(fake_box.folder / "good"))[-1].state == "committed"
+    hungry = images.write(fake_box.folder / "bad", "hungry", behaviour={"hello": "hungry"})
+    error = fake_box.deploy(hungry)[-1].error
+    assert ("it needed more than 256 MiB" if fake_box.root else "exit status 1") in error
+    assert "quarantine" in fake_box.deploy(hungry)[-1].error
+    assert fake_box.predict(b"x") == b"fake:x"
 
 
 def test_what_the_worker_wrote_is_in_edged_logs_under_its_containers_name(fake_box: Box) -> None:

@@ -1,9 +1,10 @@
 """A worker without a model: does what its model's folder and the requests' bytes tell it to.
 
 The folder's ``behaviour.json`` may have ``hello`` (``exit``, ``refuse``, ``hang``, ``garbage``,
-``abort``, ``memory``, ``disk``), ``activate``, ``leave``, ``probe`` (``refuse``, ``hang``,
-``exit``, and ``fail`` of a probe), ``hello_after`` and ``probe_after`` (seconds), ``crash_after``
-(so many answers) and ``name``, which begins each answer. A request's body is a command:
+``abort``, ``memory``, ``hungry`` (which takes 4 GiB), ``disk``), ``activate``, ``leave``, ``probe``
+(``refuse``, ``hang``, ``exit``, and ``fail`` of a probe), ``hello_after`` and ``probe_after``
+(seconds), ``crash_after`` (so many answers) and ``name``, which begins each answer. A request's
+body is a command:
 
 ==================  =================================================================
 ``die``             the process kills itself
@@ -59,6 +60,8 @@ class Worker:
         if hello == "memory":
             resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
             bytearray(1 << 40)
+        if hello == "hungry":
+            return len([bytes([1]) * (1 << 20) for _ in range(4096)])
         if hello == "disk":
             Path("/dev/full").write_bytes(b"x" * 10_000)
         if hello == "garbage":

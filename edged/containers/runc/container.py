@@ -21,7 +21,7 @@ from edged.containers.logs import Output
 from edged.containers.runc import cgroups
 from edged.containers.runc.bundle import SOCKET, Bundle, Host
 from edged.containers.runc.command import Runc
-from edged.containers.runtime import Spec, State
+from edged.containers.runtime import MIB, Spec, State
 from edged.errors import DeviceError, EdgedError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class RuncContainer:
         self._host = host
         self._pid = 0
         self._began = False
+        self._exceeded = ""
         self._output: Output | None = None
         self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -95,6 +96,10 @@ class RuncContainer:
         """Returns its exit status, negative for a signal, when it has stopped."""
         return await asyncio.shield(self._stopped)
 
+    def exceeded(self) -> str:
+        """Returns which of its limits the worker was ended for, empty if for none."""
+        return self._exceeded
+
     async def delete(self) -> None:
         """Ends it and removes its cgroups and its folder.
 
@@ -127,8 +132,10 @@ class RuncContainer:
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
         if self._host.delegation.out_of_memory(self._bundle.name):
+            limit = self._spec.limits.memory_bytes or 0
+            self._exceeded = f"it needed more than {limit / MIB:.0f} MiB of memory"
             fields = {"event": "out of memory", "pid": self._pid}
-            logger.error("the model's process was ended: it needed more memory", extra=fields)
+            logger.error("the model's process was ended: %s", self._exceeded, extra=fields)
         status = NO_STATUS
         with contextlib.suppress(ChildProcessError):
             status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
