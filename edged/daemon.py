@@ -42,8 +42,7 @@ from edged.errors import StoreError
 from edged.model.catalogue import Catalogue
 from edged.model.process import Facts, ModelProcess, Worker
 from edged.model.service import Condition, Service
-from edged.oci.reference import check_host
-from edged.oci.registries import Access, Registries
+from edged.oci.registries import Registries
 from edged.osutil import atomic, lock, systemd
 from edged.rpc.front import Front, Limits
 
@@ -162,7 +161,11 @@ class Daemon:
         self._service.on_change.append(_tell)
         self._catalogue = Catalogue(self._service, lambda: store.current)
         self._reconciler: Reconciler[ModelProcess] = Reconciler(
-            self._service, store, self._records, times, registries=_registries(config)
+            self._service,
+            store,
+            self._records,
+            times,
+            registries=Registries.from_tables(config.registries),
         )
 
     def _begin(self) -> None:
@@ -379,16 +382,6 @@ def _runtime(config: Config, limits: WorkerLimits) -> Runtime:
     from edged.containers.runc.runtime import RuncRuntime
 
     return RuncRuntime(config.run_dir, limits, root=config.runtime == "runc-root")
-
-
-def _registries(config: Config) -> Registries:
-    """Returns how the configuration has registries spoken to.
-
-    Raises:
-        ConfigError: a host is none.
-    """
-    hosts = config.registries.items()
-    return Registries({check_host(host, host): Access(**fields) for host, fields in hosts})
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

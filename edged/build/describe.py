@@ -113,14 +113,20 @@ class Description:
         }
 
 
-def describe(reference: oci.Reference | str) -> Description:
+def describe(
+    reference: oci.Reference | str, registries: oci.Registries | None = None
+) -> Description:
     """Returns the facts of an image.
+
+    Args:
+        reference: where it is.
+        registries: how registries are spoken to.
 
     Raises:
         FetchError, VerifyError, ModelError, ConfigError: it cannot be opened, is not what it
             announces, or is not the image of a model.
     """
-    image = oci.open_image(reference)
+    image = oci.open_image(reference, registries)
     facts = image.facts
     with tempfile.TemporaryDirectory(prefix="edged-inspect-") as folder:
         root = Path(folder, "model")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from edged.cli._meter import Meter
 from edged.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -27,11 +28,16 @@ def follow(events: Iterable[messages.DeployEvent], what: str, *, as_json: bool) 
     from edged import messages
 
     last = None
+    meter = Meter()
     for event in events:
+        rate = meter.rate(event.bytes_done, event.elapsed_us) if event.state == "fetch" else None
         if as_json:
-            print(json.dumps(_facts(event)), flush=True)
+            facts = _facts(event)
+            if rate is not None:
+                facts["bytes_per_second"] = round(rate)
+            print(json.dumps(facts), flush=True)
         elif last is None or last.state != event.state or sys.stderr.isatty():
-            _show(event, again=last is not None and last.state == event.state)
+            _show(event, rate, again=last is not None and last.state == event.state)
         last = event
     if last is None:
         raise DeviceError(f"cannot {what}: edged ended the call without an outcome")
@@ -43,7 +49,7 @@ def follow(events: Iterable[messages.DeployEvent], what: str, *, as_json: bool) 
     return 0
 
 
-def _show(event: messages.DeployEvent, *, again: bool) -> None:
+def _show(event: messages.DeployEvent, rate: float | None, *, again: bool) -> None:
     """Writes a line for the state on standard error; again for one that moves."""
     if event.outcome:
         return
@@ -53,8 +59,8 @@ def _show(event: messages.DeployEvent, *, again: bool) -> None:
         bytes_text = (
             f"  {share:3.0f} %, {event.bytes_done / 1e6:.1f} of {event.bytes_total / 1e6:.1f} MB"
         )
-        if event.state == "fetch" and event.elapsed_us:
-            bytes_text += f", {event.bytes_done / event.elapsed_us:.1f} MB/s"
+        if rate is not None:
+            bytes_text += f", {rate / 1e6:.1f} MB/s"
     start = "\033[F\033[K" if again else ""
     print(f"{start}{event.elapsed_us / 1e6:7.3f} s  {event.state:10}{bytes_text}", file=sys.stderr)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edged.cli._registries import registries
 from edged.cli._table import table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates the model."""
     from edged import evaluate, oci
 
-    image = oci.open_image(args.reference)
+    image = oci.open_image(args.reference, registries(args.reference))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-eval-")))
         image.unpack_model(folder / "model")

@@ -39,11 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     from edged import config
     from edged.oci import inventory
 
-    settings = config.load({"state_dir": arguments.state_dir}, file=arguments.config)
+    given = {key: getattr(arguments, key) for key in ("state_dir", "keys_dir")}
+    settings = config.load(given, file=arguments.config)
     layout = _open(settings.state_dir / "images")
     wanted = arguments.pin or arguments.unpin
     if wanted is None:
-        show(settings.state_dir, layout, _keys_dir(arguments.keys_dir), arguments)
+        show(settings.state_dir, layout, settings.keys_dir, arguments)
     elif layout is None:
         raise StoreError(f"cannot find image {wanted!r}: {settings.state_dir} has none")
     else:
@@ -158,9 +159,3 @@ def _one(layout: LayoutFolder, text: str) -> Digest:
             "see 'edged images'"
         )
     return fitting[0]
-
-
-def _keys_dir(given: str | None) -> Path:
-    from edged.config import folders
-
-    return Path(given) if given else folders.default().config / "keys"

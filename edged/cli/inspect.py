@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edged.cli._layers import layers
+from edged.cli._registries import registries
 from edged.cli._table import size, table
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Shows the image."""
     from edged.build.describe import describe
 
-    found = describe(args.reference)
+    found = describe(args.reference, registries(args.reference))
     document = found.document()
     if args.layers:
         document |= _measured(found)

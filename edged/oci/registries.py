@@ -10,8 +10,10 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edged.errors import ConfigError
+from edged.oci.reference import check_host
 
 PASSWORD_LIMIT = 16 * 1024  # characters; some registries' passwords are signed tokens
 
@@ -69,6 +71,18 @@ class Registries:
     connect_timeout: float = 10.0
     read_timeout: float = 20.0
     patience: float = 15.0
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Registries:
+        """How the configuration has hosts spoken to.
+
+        Args:
+            tables: by host; the keys are the fields of ``Access``, their types checked.
+
+        Raises:
+            ConfigError: a host is none.
+        """
+        return cls({check_host(host, host): Access(**table) for host, table in tables.items()})
 
     def of(self, host: str) -> Access:
         """How that host is spoken to."""

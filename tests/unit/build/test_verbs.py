@@ -15,6 +15,8 @@ from edged.__main__ import main
 from edged.build import assemble
 from edged.zoo import seeded
 from edged.zoo.models import RECIPES
+from tests.fakes import registry
+from tests.fakes.registry import PASSWORD, USER
 from tests.unit.build import models
 
 
@@ -186,6 +188,29 @@ def test_inspect_prints_everything_for_scripts(
     assert [stage["kind"] for stage in facts["stages"]] == ["npu", "onnx"]
     assert main(["inspect", out]) == 0
     assert main(["inspect", f"oci:{tmp_path}/nowhere"]) == 1
+
+
+def test_inspect_speaks_to_a_registry_as_the_configuration_says(
+    tmp_path: Path,
+    graph: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    local = f"oci:{tmp_path}/image:v1"
+    assert main(["build", str(graph), "-o", local]) == 0
+    config = tmp_path / "edged.toml"
+    monkeypatch.setenv("EDGED_CONFIG", str(config))
+    with registry.run(tmp_path / "r", **registry.passwords(tmp_path / "p")) as running:
+        reference = f"docker://{running.host}/lids:v1"
+        registry.skopeo("copy", f"--dest-creds={USER}:{PASSWORD}", local, reference)
+        config.write_text("")
+        assert main(["inspect", reference]) == 1
+        assert "wants credentials" in capsys.readouterr().err
+        (tmp_path / "secret").write_text(PASSWORD)
+        table = f'[registries."{running.host}"]\nusername = "{USER}"\npassword_file = "secret"\n'
+        config.write_text(table)
+        assert main(["inspect", "--json", reference]) == 0
+        assert json.loads(capsys.readouterr().out)["digest"] == str(oci.open_image(local).digest)
 
 
 def test_names_from_an_image_cannot_write_to_the_terminal(
