@@ -19,7 +19,7 @@ from edged.build.preprocess import PreprocessLike, read_preprocess
 from edged.build.source import LabelsLike, SourceLike, WeightsLike, open_source, read_labels
 from edged.compiler.source import read
 from edged.errors import ConfigError, ModelError
-from edged.manifest import Manifest, Preprocess
+from edged.manifest import Manifest, Preprocess, Signature
 from edged.npu.sku import DEFAULT_SKU
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def assemble(
     graph = compiler.load(model, outputs=_outputs(outputs))
     partition = compiler.partition(graph, format=format, sku=sku, classifier=classifier)
     signature, stages = wiring.wire(partition, opened, settings)
-    _check_labels(classes, signature.outputs[0].shape, len(signature.outputs))
+    _check_labels(classes, _classes(signature) if opened.classes is None else opened.classes)
     manifest = Manifest(
         name=name,
         version=version,
@@ -251,10 +251,16 @@ def _check_text(what: str, text: str) -> None:
         )
 
 
-def _check_labels(classes: Sequence[str], shape: tuple[int, ...], outputs: int) -> None:
-    if classes and outputs == 1 and len(shape) == 2 and shape[1] not in (-1, len(classes)):
+def _classes(signature: Signature) -> int | None:
+    """How many the only output seems to tell apart; None where there are more, or it is another."""
+    (shape, *more) = [spec.shape for spec in signature.outputs]
+    return shape[1] if not more and len(shape) == 2 and shape[1] != -1 else None
+
+
+def _check_labels(labels: Sequence[str], classes: int | None) -> None:
+    if labels and classes not in (None, len(labels)):
         raise ModelError(
-            f"cannot use labels: {len(classes)} of them, but the model has {shape[1]} classes"
+            f"cannot use labels: {len(labels)} of them, but the model has {classes} classes"
         )
 
 

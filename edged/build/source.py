@@ -39,6 +39,7 @@ class Source:
             of the graph has it, the others are aliases.
         output_aliases: more names of the values that may be outputs.
         notes: what whoever builds it should know, in sentences.
+        classes: that it tells apart; None if only its outputs can tell.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Source:
     input_names: tuple[str, ...] = ("images", "Placeholder:0")
     output_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    classes: int | None = None
 
 
 def open_source(source: SourceLike, weights: WeightsLike = None) -> Source:
@@ -93,6 +95,7 @@ def _of_zoo(model: zoo.ZooModel) -> Source:
         model.input_names,
         model.output_aliases,
         model.notes,
+        model.classes,
     )
 
 

@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from edged.npu.formats import DEFAULT_FORMAT, FORMATS
     from edged.npu.sku import DEFAULT_SKU, SKUS
 
-    parser.add_argument("source", metavar="SOURCE", help="an .onnx file, or resnet50")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="an .onnx file, or resnet50, resnet152, vgg16, densenet121, ssd-vgg300",
+    )
     parser.add_argument(
         "-o", "--out", required=True, metavar="OUT", help="oci:DIR[:TAG] or oci-archive:FILE"
     )

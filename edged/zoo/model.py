@@ -22,6 +22,7 @@ class ZooModel:
         preprocess: from a picture to the graph's input.
         input_names: that the original service's clients give the picture, the tensor's own first.
         output_aliases: and the values that may be outputs, by the graph's names.
+        classes: that it tells apart, a detector's none included; None if not known.
         notes: what whoever builds it should know, in sentences.
     """
 
@@ -31,3 +32,4 @@ class ZooModel:
     input_names: tuple[str, ...] = ()
     output_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    classes: int | None = None

@@ -48,6 +48,7 @@ class Recipe:
             input_names=_INPUT_NAMES,
             output_aliases=self.output_aliases,
             notes=weights.notes,
+            classes=weights.classes,
         )
 
 

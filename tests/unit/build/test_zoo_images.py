@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edged import compiler, zoo
+from edged.__main__ import main
 from edged.build import assemble, wiring
 from edged.build.describe import describe
 from edged.build.draw import Drawing, write_png
 from edged.build.source import open_source
+from edged.errors import ModelError
 from edged.manifest import Signature
 from edged.worker import golden
 from edged.worker.pipeline import Pipeline
@@ -56,7 +59,7 @@ def test_ssd_has_the_twelve_names_of_the_original_service_and_its_boxes() -> Non
 
 
 def test_an_image_of_ssd_passes_its_golden_test_and_answers_pictures_with_boxes(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = ["none", *(f"kind {i}" for i in range(1, 21))]
     built = assemble("ssd-vgg300", weights="random:3", labels=labels)
@@ -79,6 +82,12 @@ def test_an_image_of_ssd_passes_its_golden_test_and_answers_pictures_with_boxes(
     for name in SSD:
         np.testing.assert_array_equal(raw[name], answer[name][:1])
     pipeline.close()
+    # Evaluated, a detector sees the class of its best box.
+    best = labels[int(answer["classes"][0, 0])]
+    (tmp_path / "pictures" / best).mkdir(parents=True)
+    (tmp_path / "pictures" / best / "1.png").write_bytes(pictures[0])
+    assert main(["eval", f"oci:{tmp_path}/image", str(tmp_path / "pictures"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"] == 1
 
 
 def test_an_image_of_densenet_passes_its_golden_test(tmp_path: Path) -> None:
@@ -94,6 +103,11 @@ def test_an_image_of_densenet_passes_its_golden_test(tmp_path: Path) -> None:
     assert scores.sum() == pytest.approx(1, abs=1e-4)
     assert "the answers mean nothing" in built.notes[0]
     pipeline.close()
+
+
+def test_a_detectors_labels_begin_with_the_one_for_none() -> None:
+    with pytest.raises(ModelError, match="20 of them, but the model has 21 classes"):
+        assemble("ssd-vgg300", weights="random:1", labels=[f"kind {i}" for i in range(20)])
 
 
 def test_densenets_pictures_are_scaled() -> None:

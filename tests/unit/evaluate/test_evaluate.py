@@ -46,6 +46,13 @@ class Scripted:
         return next(self._answers)
 
 
+def test_where_a_detector_finds_nothing_the_class_is_none() -> None:
+    scores = np.array([[0.75, 0.5, 0]], np.float32)
+    outputs = {"boxes": np.zeros((1, 3, 4), np.float32), "scores": scores, "classes": scores * 4}
+    assert evaluate.best(outputs) == 3
+    assert evaluate.best(outputs | {"scores": scores * 0}) == 0
+
+
 def test_pictures_are_found_with_their_classes_in_the_models_order(folder: Path) -> None:
     labels = ["stained", "fine", "unseen", "cracked", "bent"]
     pictures, known = evaluate.find_pictures(folder, labels)
