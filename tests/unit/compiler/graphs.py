@@ -107,9 +107,10 @@ def run_partition(
         values.update(run_onnx(parts.pre, values))
     given = {port.name: values[port.name] for port in parts.program.inputs}
     values.update(reference.run(parts.program, given, numerics=numerics))
-    if parts.post is not None:
-        onnx.checker.check_model(parts.post, full_check=True)
-        values.update(run_onnx(parts.post, values))
+    for part in (parts.post, parts.boxes):
+        if part is not None:
+            onnx.checker.check_model(part, full_check=True)
+            values.update(run_onnx(part, values))
     return values
 
 
