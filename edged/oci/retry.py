@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from edged.errors import FetchError
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  # seconds
 _Value = TypeVar("_Value")
 
 

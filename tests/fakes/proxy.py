@@ -17,6 +17,7 @@ class Proxy:
         cut_every: bytes towards the client after which a connection is cut.
         stall: seconds that the link stands still now and then.
         stall_every: mean number of bytes between two stalls.
+        rate: bytes per second; without a bound, whole megabytes lie in the kernel's buffers.
         seed: of the chance for stalls.
 
     Attributes:
@@ -34,12 +35,13 @@ class Proxy:
         cut_every: int = 0,
         stall: float = 0.0,
         stall_every: int = 8 << 20,
+        rate: float = 25e6,
         seed: int = 0,
     ) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._cut_every = cut_every
-        self._stall, self._stall_every = stall, stall_every
+        self._stall, self._stall_every, self._rate = stall, stall_every, rate
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
         self._end = threading.Event()
@@ -91,9 +93,10 @@ class Proxy:
                     data = data[:left]
                     left -= len(data)
                 self._maybe_stall(len(data))
-                client.sendall(data)
+                self._end.wait(len(data) / self._rate)
                 with self._lock:
                     self.sent += len(data)
+                client.sendall(data)
                 self.on_bytes(self.sent)
                 if self._cut_every and not left:
                     self.cuts += 1
