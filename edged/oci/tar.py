@@ -113,6 +113,8 @@ class TarReader:
         entry_limit: most headers, extended ones included.
         seek: goes to an absolute position of the source, where it can; data nobody reads is then
             passed over instead of read.
+        open_end: whether the last padding and the end's marks may be missing, as some tools leave
+            them out; for streams that are held to a digest, so that nothing can be cut off.
     """
 
     def __init__(
@@ -121,8 +123,10 @@ class TarReader:
         what: str,
         entry_limit: int = 100_000,
         seek: Callable[[int], object] | None = None,
+        open_end: bool = False,
     ) -> None:
         self._source = source
+        self._open_end = open_end
         self._seek = seek
         self._what = what
         self._left_headers = entry_limit
@@ -156,10 +160,15 @@ class TarReader:
         Raises:
             ModelError: the stream ends within the member.
         """
+        data = self._take(size)
+        if not data and size and self._left:
+            raise self._error("it ends within a member (truncated)")
+        return data
+
+    def _take(self, size: int) -> bytes:
+        """Up to ``size`` bytes of the current member, nothing at its end or the stream's."""
         want = min(size, self._left)
         data = self._source.read(want) if want else b""
-        if want and not data:
-            raise self._error("it ends within a member (truncated)")
         self._left -= len(data)
         self._position += len(data)
         return data
@@ -176,7 +185,7 @@ class TarReader:
             raise self._error("too many members")
         self._left_headers -= 1
         block = self._block()
-        if block.count(0) == BLOCK:
+        if block is None or block.count(0) == BLOCK:
             return None
         if self._number(block[148:156], "checksum") != _checksum(block):
             raise self._error(f"wrong header checksum at byte {self._position - BLOCK}")
@@ -192,11 +201,17 @@ class TarReader:
             self.read(min(self._left, 1 << 20))
         self._left, self._padding = self._padding, 0
         while self._left:
-            self.read(self._left)
+            if not self._take(self._left):
+                if not self._open_end:
+                    raise self._error("it ends within a member (truncated)")
+                self._left = 0
 
-    def _block(self) -> bytes:
+    def _block(self) -> bytes | None:
+        """The next block; None at the end of the stream, where that is allowed."""
         self._left = BLOCK
-        parts = []
+        parts = [self._take(BLOCK)]
+        if not parts[0] and self._open_end:
+            return None
         while self._left:
             parts.append(self.read(self._left))
         return b"".join(parts)

@@ -84,7 +84,7 @@ class Unpacker:
             headers = 2 * tar.BLOCK * self._limits.entries
             plain = Inflater(blob, self._limits.total_bytes + headers + (1 << 20), what)
         hashing = _Hashing(plain)
-        reader = tar.TarReader(hashing, what, self._left_entries + 1)
+        reader = tar.TarReader(hashing, what, self._left_entries + 1, open_end=True)
         for entry in reader:
             self._left_entries -= 1
             self._add(entry, reader, what)

@@ -11,6 +11,7 @@ import pytest
 
 from edged.errors import FetchError, ModelError, StoreError, VerifyError
 from edged.oci import (
+    BlobStore,
     Digest,
     LayoutFolder,
     Reference,
@@ -20,6 +21,7 @@ from edged.oci import (
     spec,
     write_image,
 )
+from tests.fakes.registry import program
 from tests.unit.oci.images import FACTS, FILES, make_image, model_tar, tree
 
 
@@ -215,3 +217,42 @@ def test_we_read_what_skopeo_compressed(tmp_path: Path, skopeo: str, target: str
     assert image.facts == FACTS
     image.unpack_model(tmp_path / "model")
     assert tree(tmp_path / "model") == FILES
+
+
+def umoci(*arguments: str) -> None:
+    done = subprocess.run(
+        [program("umoci"), *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_umoci_unpacks_what_we_write(tmp_path: Path) -> None:
+    write(f"oci:{tmp_path}/a:v1")
+    umoci("unpack", "--rootless", "--image", f"{tmp_path}/a:v1", f"{tmp_path}/bundle")
+    assert tree(tmp_path / "bundle" / "rootfs" / "model") == FILES
+
+
+def test_umoci_unpacks_what_the_store_has(tmp_path: Path) -> None:
+    write(f"oci:{tmp_path}/a:v1")
+    store = BlobStore(tmp_path / "store")
+    image = store.fetch(open_image(f"oci:{tmp_path}/a"))
+    store.layout.set_tag(image.descriptor, "v1")
+    umoci("unpack", "--rootless", "--image", f"{tmp_path}/store:v1", f"{tmp_path}/bundle")
+    assert tree(tmp_path / "bundle" / "rootfs" / "model") == FILES
+
+
+def test_we_unpack_what_umoci_wrote(tmp_path: Path) -> None:
+    for name, data in FILES.items():
+        path = tmp_path / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    umoci("init", "--layout", f"{tmp_path}/a")
+    umoci("new", "--image", f"{tmp_path}/a:v1")
+    image = f"{tmp_path}/a:v1"
+    umoci("insert", "--rootless", "--image", image, f"{tmp_path}/files", "/model")
+    found = open_image(f"oci:{tmp_path}/a:v1")
+    assert found.manifest.layers[0].media_type == spec.LAYER_TAR_GZIP
+    found.unpack_model(tmp_path / "model")
+    assert tree(tmp_path / "model") == FILES
+    with pytest.raises(ModelError, match="no annotation"):
+        _ = found.facts

@@ -111,6 +111,21 @@ def test_a_truncated_tar_is_an_error(keep: int) -> None:
         read(data[:keep])
 
 
+def test_a_layer_may_lack_the_end_but_no_member_a_byte() -> None:
+    whole = make_tar([Member("a", b"1" * 600), Member("b", b"2" * 700)])
+    end = 512 + 1024 + 512 + 700
+
+    def names(data: bytes) -> list[str]:
+        reader = tar.TarReader(io.BytesIO(data), "x", open_end=True)
+        return [f"{entry.name}:{len(reader.read(4096))}" for entry in reader]
+
+    for keep in (end, end + 1, end + 323, end + 324, end + 324 + 512, len(whole)):
+        assert names(whole[:keep]) == ["a:600", "b:700"], keep
+    for keep in (1, 511, 1100, 512 + 1024 + 1, end + 324 + 1):
+        with pytest.raises(ModelError, match="ends within"):
+            names(whole[:keep])
+
+
 def test_a_header_with_one_wrong_bit_is_an_error() -> None:
     data = bytearray(make_tar([Member("a", b"1")]))
     data[3] ^= 1
