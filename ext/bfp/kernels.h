@@ -39,7 +39,7 @@ struct bfp_tile {
     const int32_t *start;  /* [rows] -zero * sum of the row's weights: where the dot product begins */
     int rows;              /* multiple of BFP_LANES */
     int channels;          /* multiple of BFP_STEP_ALIGN */
-    uint8_t plan[BFP_GROUP_ROWS / BFP_LANES]; /* for the kernels alone: what `prepare` found */
+    uint8_t *plan;         /* plan_bytes of the kernels for every BFP_LANES rows, theirs alone */
 };
 
 /* What happens to a row of sums at the end of a chain. */
@@ -91,8 +91,9 @@ struct bfp_convolution {
 struct bfp_kernels {
     const char *name;
 
-    /* NULL, or called for every tile once its weights are in place, before it is multiplied; mantissa
-     * and zero are those of the blocks it will meet. */
+    /* NULL, or called for every tile once its weights are in place, before it is multiplied: writes its
+     * plan, and may lay its weights out anew. mantissa and zero are those of the blocks it will meet. */
+    int plan_bytes;
     void (*prepare)(struct bfp_tile *tile, int mantissa, uint8_t zero);
 
     /* Rows of a group, 0 for BFP_GROUP_ROWS. */

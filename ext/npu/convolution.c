@@ -107,6 +107,7 @@ static void place_tile(struct convolution *conv, int row_block, int group, int p
         tile->weights = conv->weights + *weights;
         tile->scale = conv->scales + *all_rows;
         tile->start = conv->starts + *all_rows;
+        tile->plan = conv->plans + *all_rows / BFP_LANES * conv->plan_bytes;
     }
     *weights += (size_t)tile->rows * (size_t)tile->channels;
     *all_rows += (size_t)tile->rows;
@@ -166,7 +167,9 @@ static int allocate(const struct npu *npu, struct convolution *conv, const struc
     conv->weights = npu_allocate(weights, 1);
     conv->scales = npu_allocate(all_rows, sizeof *conv->scales);
     conv->starts = npu_allocate(all_rows, sizeof *conv->starts);
-    if (conv->weights == NULL || conv->scales == NULL || conv->starts == NULL)
+    conv->plan_bytes = (size_t)npu->kernels->plan_bytes;
+    conv->plans = npu_allocate(all_rows / BFP_LANES + 1, conv->plan_bytes + 1);
+    if (conv->weights == NULL || conv->scales == NULL || conv->starts == NULL || conv->plans == NULL)
         return 0;
     lay_out(conv, &weights, &all_rows);
     conv->row_block_bytes = weights / (size_t)conv->row_blocks;
@@ -206,6 +209,7 @@ void npu_free_convolution(struct convolution *conv)
     free(conv->weights);
     free(conv->scales);
     free(conv->starts);
+    free(conv->plans);
     free(conv->bias);
     free(conv);
 }

@@ -43,6 +43,8 @@ struct convolution {
     size_t row_block_bytes; /* weights of a row block, on average */
     float *scales;
     int32_t *starts;
+    uint8_t *plans; /* of all tiles: plan_bytes for every BFP_LANES rows */
+    size_t plan_bytes;
     float *bias; /* [row blocks * 128], 0 beyond the rows */
 };
 

@@ -237,13 +237,18 @@ static void compare_multiply_of(int mantissa, int rows, int channels, int pixels
         rows, channels, pixels, fill, elements);
     clear();
     for (int k = 0; k < 2; k++) {
-        struct bfp_tile tile = {.weights = weights, .scale = scale, .start = start, .rows = rows,
-                                .channels = channels};
+        int8_t *laid_out = allocate((size_t)count);
+        uint8_t *plan = allocate((size_t)(rows / BFP_LANES * set(k)->plan_bytes));
+        struct bfp_tile tile = {.weights = laid_out, .scale = scale, .start = start, .rows = rows,
+                                .channels = channels, .plan = plan};
+        memcpy(laid_out, weights, (size_t)count);
         if (set(k)->prepare != NULL)
             set(k)->prepare(&tile, mantissa, zero);
         for (int block = 1; block < BLOCKS; block++)
             set(k)->multiply(pixels, x, (size_t)block * BFP_BLOCK, x_scale, (size_t)block, &tile,
                              (float *)written[k] + 16, STRIDE, block == 1);
+        free(laid_out);
+        free(plan);
     }
     must_be_same(0, 0);
     free(weights);

@@ -268,7 +268,7 @@ static uint64_t finish(int pixels, int rows, const float *sums, size_t sums_stri
 static void prepare(struct bfp_tile *tile, int mantissa, uint8_t zero)
 {
     (void)mantissa;
-    memset(tile->plan, zero, sizeof tile->plan);
+    memset(tile->plan, zero, (size_t)tile->rows / BFP_LANES);
 }
 
 enum { PIXELS = 4 };
@@ -387,6 +387,7 @@ static void to_float_row(const uint16_t *x, float *out, size_t n)
 
 const struct bfp_kernels bfp_neon = {
     .name = "neon",
+    .plan_bytes = 1,
     .prepare = prepare,
     .multiply = multiply,
     .finish = finish,

@@ -11,34 +11,37 @@ INLINE __m256i dot_product(__m256i sum, __m256i elements, __m256i weights)
     return sum;
 }
 
-INLINE void multiply_pixels(const int pixels, const uint8_t *const *x_of,
-                            const float *const *x_scale, const struct slice *at)
+INLINE void multiply_pixels(const int pixels, int turns, const uint8_t *const *x_of,
+                            const float *const *x_scale, struct slice *at)
 {
-    __m256i dot[6][2];
-    const uint8_t *x[6];
-    const int8_t *weights = at->weights;
-    UNROLL for (int p = 0; p < pixels; p++) {
-        x[p] = x_of[p] + at->offset;
-        UNROLL for (int v = 0; v < 2; v++)
-            dot[p][v] = _mm256_loadu_si256((const __m256i *)(at->start + 8 * v));
-    }
-    for (long c = 0; c < at->channels; c += 4, weights += at->step) {
-        __m256i low = _mm256_load_si256((const __m256i *)weights);
-        __m256i high = _mm256_load_si256((const __m256i *)(weights + 32));
+    for (; turns > 0; turns--, x_of += pixels, x_scale += pixels) {
+        __m256i dot[6][2];
+        const uint8_t *x[6];
+        const int8_t *weights = at->weights;
+        fetch_ahead(at);
         UNROLL for (int p = 0; p < pixels; p++) {
-            __m256i elements = broadcast_4(x[p] + c);
-            dot[p][0] = dot_product(dot[p][0], elements, low);
-            dot[p][1] = dot_product(dot[p][1], elements, high);
+            x[p] = x_of[p] + at->offset;
+            UNROLL for (int v = 0; v < 2; v++)
+                dot[p][v] = _mm256_loadu_si256((const __m256i *)(at->start + 8 * v));
         }
+        for (long c = 0; c < at->channels; c += 4, weights += at->step) {
+            __m256i low = _mm256_load_si256((const __m256i *)weights);
+            __m256i high = _mm256_load_si256((const __m256i *)(weights + 32));
+            UNROLL for (int p = 0; p < pixels; p++) {
+                __m256i elements = broadcast_4(x[p] + c);
+                dot[p][0] = dot_product(dot[p][0], elements, low);
+                dot[p][1] = dot_product(dot[p][1], elements, high);
+            }
+        }
+        keep_sums(pixels, dot, x_scale, at);
     }
-    keep_sums(pixels, dot, x_scale, at);
 }
 
 #define DEFINE(PIXELS)                                                                             \
-    static void multiply_##PIXELS(const uint8_t *const *x, const float *const *x_scale,            \
-                                  const struct slice *at)                                          \
+    static void multiply_##PIXELS(int turns, const uint8_t *const *x, const float *const *x_scale, \
+                                  struct slice *at)                                                \
     {                                                                                              \
-        multiply_pixels(PIXELS, x, x_scale, at);                                                   \
+        multiply_pixels(PIXELS, turns, x, x_scale, at);                                            \
     }
 
 DEFINE(1)
@@ -54,8 +57,7 @@ static void multiply(int pixels, const uint8_t *const *x, size_t offset, const f
 {
     static multiply_slice *const by_pixels[] = {multiply_1, multiply_2, multiply_3,
                                                 multiply_4, multiply_5, multiply_6};
-    struct slice whole = whole_tile(tile, offset, block, sums, sums_stride, first);
-    multiply_by(by_pixels, 6, pixels, x, x_scale, tile, &whole);
+    multiply_by(by_pixels, 6, 0, pixels, x, offset, x_scale, block, tile, sums, sums_stride, first);
 }
 
 const struct bfp_kernels bfp_avxvnni = {
