@@ -67,6 +67,7 @@ class Pipeline:
         self.npu = npu
         self._steps = tuple(steps)
         self._outputs = [(each, np.dtype(each.type)) for each in manifest.signature.outputs]
+        self._all = tuple(each.name for each in manifest.signature.outputs)
         self._plans: dict[tuple[str, ...], _Plan] = {}
 
     @classmethod
@@ -121,8 +122,7 @@ class Pipeline:
                 are more than ``RESULT_LIMIT``; of a batch the text says which item.
             ModelError: the model fails on it, or answers with other shapes than it says.
         """
-        wanted = tuple(spec.name for spec in self.manifest.signature.outputs)
-        wanted = wanted if outputs is None else tuple(outputs)
+        wanted = self._all if outputs is None else tuple(outputs)
         plan = self._plans.get(wanted) or self._plan(wanted)
         batch = _Batch(self.manifest.signature.inputs, inputs)
         made: dict[str, list[Array]] = {name: [] for name in wanted}
@@ -228,22 +228,24 @@ class _Batch:
         specs: Sequence[TensorSpec],
         inputs: Mapping[str, npt.ArrayLike | Sequence[bytes]],
     ) -> None:
-        names = {spec.name for spec in specs}
-        if set(inputs) != names:
+        names = [spec.name for spec in specs]
+        if len(inputs) != len(names) or any(name not in inputs for name in names):
             raise RequestError(
                 "INVALID_ARGUMENT", f"inputs are named {sorted(inputs)}, expected {sorted(names)}"
             )
-        self._values = {spec: _checked(spec, inputs[spec.name]) for spec in specs}
-        sizes = {spec.name: len(value) for spec, value in self._values.items() if spec.batched}
-        if len(set(sizes.values())) > 1 or 0 in sizes.values():
+        # Lists, not dicts by spec: a spec's hash is that of all its fields, computed each time.
+        self._values = [(spec, _checked(spec, inputs[spec.name])) for spec in specs]
+        sizes = [len(value) for spec, value in self._values if spec.batched]
+        if sizes and (min(sizes) != max(sizes) or not sizes[0]):
+            named = {spec.name: len(value) for spec, value in self._values if spec.batched}
             raise RequestError(
-                "INVALID_ARGUMENT", f"inputs have batches of {sizes}, expected one size from 1 up"
+                "INVALID_ARGUMENT", f"inputs have batches of {named}, expected one size from 1 up"
             )
-        self.size = next(iter(sizes.values()), 1)
+        self.size = sizes[0] if sizes else 1
 
     def item(self, index: int) -> Values:
         """Returns the inputs of one item, by name."""
-        return {spec.name: _item(spec, value, index) for spec, value in self._values.items()}
+        return {spec.name: _item(spec, value, index) for spec, value in self._values}
 
 
 def _checked(spec: TensorSpec, value: npt.ArrayLike | Sequence[bytes]) -> Array | Sequence[bytes]:
