@@ -130,6 +130,7 @@ def describe(
     facts = image.facts
     with tempfile.TemporaryDirectory(prefix="edged-inspect-") as folder:
         root = Path(folder, "model")
+        image = oci.blobs.at_hand(image, Path(folder, "blobs"))
         image.unpack_model(root)
         files = {
             str(path.relative_to(root)): path.stat().st_size

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     image = oci.open_image(args.reference, registries(args.reference))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-eval-")))
+        image = oci.blobs.at_hand(image, folder / "blobs")
         image.unpack_model(folder / "model")
         pipeline = stack.enter_context(_opened(folder / "model", args, "bfp"))
         pictures, labels = evaluate.find_pictures(args.folder, pipeline.labels)

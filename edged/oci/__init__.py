@@ -1,11 +1,11 @@
-"""OCI images of models: read, written, unpacked. No policy, no network.
+"""OCI images of models: pulled, kept, read, written, unpacked. No policy.
 
-``open_image`` finds one by reference, ``Image.unpack_model`` takes the model out safely,
-``write_image`` makes one, ``LayoutFolder`` is a place that keeps them. ``keys`` and ``signature``
-say who made an image.
+``open_image`` finds one by reference, in a folder, an archive or a registry; ``BlobStore`` fetches
+and keeps them; ``Image.unpack_model`` takes the model out safely; ``write_image`` makes one.
+``keys`` and ``signature`` say who made an image.
 """
 
-from edged.oci import companion, facts, keys, signature
+from edged.oci import blobs, companion, facts, keys, signature
 from edged.oci.blobs import BlobStore
 from edged.oci.digest import Digest, VerifiedReader
 from edged.oci.facts import ModelFacts
@@ -27,6 +27,7 @@ __all__ = [
     "Reference",
     "Registries",
     "VerifiedReader",
+    "blobs",
     "companion",
     "facts",
     "keys",

@@ -30,12 +30,13 @@ from edged.oci import companion, inventory, partial, signature, spec
 from edged.oci.digest import Digest
 from edged.oci.fetch import Fetch
 from edged.oci.image import Image, load_image
-from edged.oci.layout import LayoutFolder
+from edged.oci.layout import LayoutArchive, LayoutFolder
 from edged.osutil import atomic
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 300.0  # seconds without a byte after which a fetch is given up
+READ_PATIENCE = 30.0  # the same, while somebody waits
 SPARE_BYTES = 64 << 20  # left free for everything else that the device writes
 _WANTED = "wanted.json"
 _WANTED_LIMIT = 64 * 1024  # bytes
@@ -233,6 +234,20 @@ class BlobStore:
                     freed += path.lstat().st_size
                     atomic.unlink(path, missing_ok=True, what="unneeded")
         return freed
+
+
+def at_hand(image: Image, folder: Path) -> Image:
+    """The same image on this machine, for whoever reads it once.
+
+    Args:
+        image: one in a registry is fetched, over whatever link; others are as they are.
+        folder: receives what is fetched; need not exist.
+
+    Raises:
+        FetchError, VerifyError, StoreError: as ``BlobStore.fetch``.
+    """
+    local = isinstance(image.layout, LayoutFolder | LayoutArchive)
+    return image if local else BlobStore(folder, READ_PATIENCE).fetch(image)
 
 
 def _is_here(layout: LayoutFolder, blob: spec.Descriptor) -> bool:
