@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.fakes import images
+from tests.fakes.web import Asked, Reply, Web
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -55,8 +57,20 @@ def test_a_deployment_changes_the_store_through_one_module(tmp_path: Path) -> No
     state = tmp_path / "state"
     state.mkdir()
     references = [images.write(tmp_path / name, name, padding=1000) for name in "abc"]
+    with Web(tmp_path / "c") as web:
+        web.bend = cut_short
+        watched(state, *references[:2], web.reference, references[0])
+    assert len(web.blobs_asked()) > 3, "the link broke, and the rest was asked for"
+
+
+def cut_short(asked: Asked, reply: Reply) -> Reply:
+    large = "/blobs/" in asked.path and len(reply.body) > 2000
+    return replace(reply, cut=2000) if large else reply
+
+
+def watched(state: Path, *references: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", WATCH, str(state), *references, references[0]],
+        [sys.executable, "-c", WATCH, str(state), *references],
         cwd=ROOT,
         capture_output=True,
         text=True,
