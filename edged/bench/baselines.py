@@ -86,12 +86,13 @@ def session(model: bytes, threads: int) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def quantise(model: ModelProto, feeds: Sequence[Feed]) -> bytes:
+def quantise(model: ModelProto, feeds: Sequence[Feed], *, but: Sequence[str] = ()) -> bytes:
     """Returns the graph in int8.
 
     Args:
         model: float32.
         feeds: inputs that the ranges of activations are taken from.
+        but: operators that stay float32.
     """
     _onnxruntime()
     from onnxruntime import quantization
@@ -120,8 +121,16 @@ def quantise(model: ModelProto, feeds: Sequence[Feed]) -> bytes:
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
+            op_types_to_quantize=_kinds(but),
         )
         return (folder / "int8.onnx").read_bytes()
+
+
+def _kinds(but: Sequence[str]) -> list[str]:
+    """Returns the operators that onnxruntime quantises, all but some."""
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return sorted({*QDQRegistry, *QLinearOpsRegistry} - set(but))
 
 
 @contextlib.contextmanager

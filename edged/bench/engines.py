@@ -8,8 +8,12 @@ onnxruntime-float32    the graph that was compiled
 onnxruntime-int8       static quantisation, QDQ, weights per channel, activations U8
 openvino-float32       the graph, float32 throughout
 openvino-bf16          the graph, bfloat16 where OpenVINO has it
-openvino-int8          onnxruntime-int8's QDQ graph; what stays floating point is OpenVINO's choice
+openvino-int8          the same QDQ graph; the precision of the rest is OpenVINO's choice
 =====================  ============================================================================
+
+Where a graph joins channels there is a second quantised one, in which Concat and BatchNormalization
+stay float32: on DenseNet's other one OpenVINO 2026.4 dies of a segmentation fault. An int8 engine is
+given whichever it runs faster. Leaving still more in float32 made both slower, on every network.
 
 Every one runs batch 1 on the same processors with the same number of threads, reads one input that
 stays where it is and writes outputs that stay where they are, as far as its interface allows.
@@ -41,8 +45,9 @@ OPENVINO = ("openvino-float32", "openvino-bf16", "openvino-int8")
 NAMES = (EDGED, *ONNXRUNTIME, *OPENVINO)
 AGAIN, ALONE = "again", "1 thread"
 
-PROGRAM, FLOAT32, INT8, INPUTS = "program.npu", "float32.onnx", "int8.onnx", "inputs.npz"
-"""Files of a folder that ``edged.bench.subject`` fills."""
+PROGRAM, FLOAT32, INPUTS = "program.npu", "float32.onnx", "inputs.npz"
+INT8, APART = "int8.onnx", "int8-apart.onnx"
+"""Files that ``edged.bench.subject`` makes; ``APART`` only where channels are joined."""
 
 CAPS = {
     "avx2": "AVX2",
@@ -64,6 +69,7 @@ class Spec:
         name: one of ``NAMES``.
         threads: that run it, and processors it may use.
         isa: the NPU's kernels, or the most that OpenVINO may use; None for the best here.
+        graph: that an int8 engine runs, ``INT8`` or ``APART``.
         mark: tells an engine from itself: ``AGAIN``, or ``ALONE`` for one thread beside several.
     """
 
@@ -71,6 +77,12 @@ class Spec:
     threads: int
     isa: str | None = None
     mark: str = ""
+    graph: str = INT8
+
+    @property
+    def int8(self) -> bool:
+        """Whether it runs a quantised graph."""
+        return self.name.endswith("int8")
 
     @property
     def label(self) -> str:
@@ -148,7 +160,7 @@ def open_engine(spec: Spec, folder: Path) -> Engine:
         feed = {name: np.ascontiguousarray(archive[name], np.float32) for name in archive.files}
     if spec.name == EDGED:
         return _open_edged(spec, folder / PROGRAM, feed)
-    file = folder / (INT8 if spec.name.endswith("int8") else FLOAT32)
+    file = folder / (spec.graph if spec.int8 else FLOAT32)
     if spec.name in ONNXRUNTIME:
         return _open_onnxruntime(spec, file, feed)
     return _open_openvino(spec, file, feed)

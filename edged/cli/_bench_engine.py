@@ -13,7 +13,7 @@ from edged.cli import _bench_work
 from edged.cli._bench_output import Progress, head, put, say
 from edged.cli._layers import layers as layers_table
 from edged.cli._table import table
-from edged.errors import ConfigError
+from edged.errors import ConfigError, EdgedError
 
 if TYPE_CHECKING:
     from edged.bench.comparison import Compared
@@ -102,20 +102,38 @@ def run(args: argparse.Namespace) -> int:
         if args.work:
             return _bench_work.run(args, folder, specs, most)
         subjects = [_subject(each, folder, args, specs) for each in args.model or ["resnet50"]]
-        compared = [_compare(each, specs, most, args) for each in subjects]
-    document = {
-        **head(args, threads, most),
-        "missing": missing,
-        "networks": [each.figures for each in compared],
-    }
-    if args.plot is not None:
+        base = {**head(args, threads, most), "missing": missing}
+        compared, failed = _each(subjects, specs, most, args, base)
+    document = {**base, "networks": [each.figures for each in compared]}
+    if args.plot is not None and compared:
         from edged.bench import bars
 
         bars.draw(args.plot, {each.figures["network"]: each.series for each in compared})
-    if put(args.json, document):
-        for network in document["networks"]:
-            _show(network, document, layers=args.layers)
-    return 0 if _passed(document, args) else 1
+    put(args.json, document)
+    return 0 if _passed(document, args) and not failed else 1
+
+
+def _each(
+    subjects: Sequence[Subject],
+    specs: Sequence[Spec],
+    most: Peak | None,
+    args: argparse.Namespace,
+    base: dict[str, Any],
+) -> tuple[list[Compared], bool]:
+    """Compares and shows one network after the other; says whether one could not be."""
+    compared, failed = [], False
+    for subject in subjects:
+        try:
+            compared.append(_compare(subject, specs, most, args))
+        except EdgedError as exc:
+            if len(subjects) == 1:
+                raise
+            failed = True
+            say(str(exc))
+            continue
+        if args.json != "-":
+            _show(compared[-1].figures, base, layers=args.layers)
+    return compared, failed
 
 
 def _specs(args: argparse.Namespace, threads: int) -> tuple[list[Spec], dict[str, str]]:
@@ -148,7 +166,7 @@ def _subject(source: str, folder: Path, args: argparse.Namespace, specs: Sequenc
 
     if Path(source).is_dir():
         return reopen(Path(source))
-    int8 = any(spec.name.endswith("int8") for spec in specs)
+    int8 = any(spec.int8 for spec in specs)
     place = folder / (Path(source).stem or "network")
     made = prepare(source, place, format=args.format, weights=args.weights, int8=int8, say=say)
     if made.pictures and not args.no_worker:

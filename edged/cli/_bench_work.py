@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, folder: Path, specs: Sequence[Spec], most: Pea
         specs = [spec for spec in specs if spec.label.startswith("edged")]
     widths, sizes = _numbers(args.widths, work.WIDTHS), _numbers(args.sizes, work.SIZES)
     graph = zoo.make("resnet50", weights=args.weights).graph
-    int8 = any(spec.name.endswith("int8") for spec in specs)
+    int8 = any(spec.int8 for spec in specs)
     plan = Plan(args.rounds, args.runs, patience=args.patience / (len(widths) * len(sizes)))
     rows: list[dict[str, Any]] = []
     for width, size, network in work.networks(graph, widths, list(map(int, sizes))):

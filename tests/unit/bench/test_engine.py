@@ -13,11 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from PIL import Image
 
 from edged import zoo
 from edged.__main__ import main
-from edged.bench import bars, contest, engines, measure, peak, residence, rounds, subject, work
+from edged.bench import (
+    bars,
+    comparison,
+    contest,
+    engines,
+    measure,
+    peak,
+    residence,
+    rounds,
+    subject,
+    work,
+)
 from edged.bench.contender import Contender, Turn, usable
 from edged.bench.engines import Spec
 from edged.errors import ConfigError, DeviceError, ModelError, StoreError
@@ -537,3 +549,82 @@ def test_one_point_alone_can_be_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "w.png").stat().st_size > 1000
     with pytest.raises(StoreError, match="cannot write plot"):
         work.draw(tmp_path / "none" / "w.png", [work.Point(1.0, 224, 3.46, 5.0)], 1e12, "x")
+
+
+# ---------------------------------------------------------------------------- two quantised graphs
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> subject.Subject:
+    """A network that joins channels."""
+    random = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Concat", ["a", "x"], ["b"], axis=1),
+        helper.make_node("Conv", ["b", "v"], ["c"]),
+    ]
+    constants = {
+        "w": random.normal(0, 0.3, (20, 18, 3, 3)).astype(np.float32),
+        "v": random.normal(0, 0.3, (16, 38, 1, 1)).astype(np.float32),
+    }
+    graph = models.model(nodes, {"x": (1, 18, 8, 8)}, ["c"], constants)
+    network = subject.Network("joined", graph)
+    return subject.write(network, tmp_path_factory.mktemp("joined"), format="ms-fp13")
+
+
+def test_where_channels_are_joined_there_are_two_quantised_graphs(
+    joined: subject.Subject, small: subject.Subject
+) -> None:
+    assert not (small.folder / engines.APART).exists()
+    one, other = ((joined.folder / name).read_bytes() for name in (engines.INT8, engines.APART))
+    assert one != other
+    with Contender(Spec("onnxruntime-int8", 1, graph=engines.APART), joined.folder) as contender:
+        assert contender.turn(runs=1, warm_up=0).times
+
+
+def test_an_int8_engine_is_given_the_one_it_can_run(
+    joined: subject.Subject, tmp_path: Path
+) -> None:
+    spec = Spec("onnxruntime-int8", 1)
+    for name in (engines.INPUTS, engines.APART, engines.INT8):
+        (tmp_path / name).write_bytes((joined.folder / name).read_bytes())
+    broken = replace(joined, folder=tmp_path)
+    (tmp_path / engines.INT8).write_bytes(b"nonsense")
+    with comparison._faster(broken, spec) as contender:
+        assert contender.spec.graph == engines.APART
+        assert contender.spec.label == spec.label
+    (tmp_path / engines.APART).write_bytes(b"nonsense")
+    with pytest.raises(DeviceError, match="cannot open onnxruntime-int8"):
+        comparison._faster(broken, spec)
+
+
+def test_an_engine_that_cannot_run_a_network_is_left_out_where_it_may_be(
+    joined: subject.Subject, tmp_path: Path
+) -> None:
+    for name in (engines.INPUTS, engines.PROGRAM):
+        (tmp_path / name).write_bytes((joined.folder / name).read_bytes())
+    (tmp_path / engines.FLOAT32).write_bytes(b"nonsense")
+    broken = replace(joined, folder=tmp_path)
+    specs = [Spec("edged", 1), Spec("onnxruntime-float32", 1)]
+    plan = contest.Plan(1, 1, patience=0.0)
+    found = comparison.compare(broken, specs, plan, optional=True).figures
+    assert "cannot open" in found["missing"]["onnxruntime-float32"]
+    assert list(found["engines"]) == ["edged"]
+    with pytest.raises(DeviceError, match="cannot open"):
+        comparison.compare(broken, specs, plan)
+
+
+def test_a_network_that_fails_does_not_cost_the_others(
+    small: subject.Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in small.folder.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / engines.FLOAT32).write_bytes(b"nonsense")
+    flags = ["--engines", "edged,onnxruntime-float32", "--json", "-"]
+    both = ["--model", str(broken), "--model", str(small.folder)]
+    assert main(["bench", "engine", *both, *QUICK, *flags]) == 1
+    shown = capsys.readouterr()
+    assert "cannot open onnxruntime-float32" in shown.err
+    assert len(json.loads(shown.out)["networks"]) == 1
