@@ -561,11 +561,15 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> subject.Subject:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
         helper.make_node("Concat", ["a", "x"], ["b"], axis=1),
-        helper.make_node("Conv", ["b", "v"], ["c"]),
+        helper.make_node("BatchNormalization", ["b", "one", "none", "none", "one"], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["c"]),
     ]
     constants = {
         "w": random.normal(0, 0.3, (20, 18, 3, 3)).astype(np.float32),
         "v": random.normal(0, 0.3, (16, 38, 1, 1)).astype(np.float32),
+        "one": np.ones(38, np.float32),
+        "none": np.zeros(38, np.float32),
     }
     graph = models.model(nodes, {"x": (1, 18, 8, 8)}, ["c"], constants)
     network = subject.Network("joined", graph)
