@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def show(
     from edged.oci import inventory
 
     roles = pointed(state)
-    found = inventory.images(layout) if layout else []
+    found = inventory.images(layout, _damaged) if layout else []
     rows = [facts(stored, roles, keys_dir) for stored in found]
     if options.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -146,12 +147,16 @@ def _open(folder: Path) -> LayoutFolder | None:
     return LayoutFolder(folder) if (folder / "oci-layout").exists() else None
 
 
+def _damaged(digest: Digest, error: EdgedError) -> None:
+    print(f"edged: image {digest} is damaged; deploy it again: {error}", file=sys.stderr)
+
+
 def _one(layout: LayoutFolder, text: str) -> Digest:
     """The image whose digest begins like that."""
     from edged.oci import inventory
 
     wanted = text.removeprefix("sha256:")
-    found = [each.image.digest for each in inventory.images(layout)]
+    found = [each.image.digest for each in inventory.images(layout, _damaged)]
     fitting = [digest for digest in found if wanted and digest.hex.startswith(wanted)]
     if len(fitting) != 1:
         raise StoreError(

@@ -5,7 +5,7 @@ Nothing here needs the daemon, or changes anything but a pin.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edged.errors import EdgedError, StoreError
@@ -43,18 +43,31 @@ def is_image(descriptor: spec.Descriptor) -> bool:
     return descriptor.media_type == spec.MANIFEST and not companion.is_tag(tag)
 
 
-def images(layout: LayoutFolder) -> list[Stored]:
+def images(
+    layout: LayoutFolder, damaged: Callable[[Digest, EdgedError], None] | None = None
+) -> list[Stored]:
     """The images that are whole, in the order they came.
 
+    Args:
+        layout: of the store.
+        damaged: called with what cannot be read, which is then left out.
+
     Raises:
-        ModelError, VerifyError, FetchError: the list, or a manifest, is damaged.
+        ModelError, FetchError: the list is damaged.
+        EdgedError: a manifest is, and nobody is to be called.
     """
     held = pinned(layout)
     found: dict[Digest, Stored] = {}
     for descriptor in layout.index().manifests:
         if descriptor.digest in found or not is_image(descriptor):
             continue
-        image = load_image(layout, descriptor)
+        try:
+            image = load_image(layout, descriptor)
+        except EdgedError as exc:
+            if damaged is None:
+                raise
+            damaged(descriptor.digest, exc)
+            continue
         size = sum({blob.digest: blob.size for blob in image.blobs()}.values())
         reference = descriptor.annotations.get(REFERENCE, "")
         found[image.digest] = Stored(image, size, image.digest in held, reference)

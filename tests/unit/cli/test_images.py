@@ -135,3 +135,15 @@ def test_looking_changes_nothing(state: Path, tmp_path: Path) -> None:
     before = times()
     assert run("--tag") == run("--json") == 0
     assert times() == before
+
+
+def test_a_damaged_image_does_not_hide_the_others(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digests = [deploy(state, tmp_path, name) for name in ("one", "two")]
+    path = state / "images" / "blobs" / "sha256" / digests[0].removeprefix("sha256:")
+    path.write_bytes(path.read_bytes() + b" ")
+    assert run() == 0
+    shown = capsys.readouterr()
+    assert "two" in shown.out
+    assert f"image {digests[0]} is damaged; deploy it again" in shown.err
