@@ -28,6 +28,7 @@ from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
 from edged.containers.runtime import MIB, Runtime, half_of_memory
 from edged.containers.runtime import Limits as WorkerLimits
+from edged.deploy import check
 from edged.deploy.admission import Trust
 from edged.deploy.device import Npu
 from edged.deploy.history import Record
@@ -38,6 +39,7 @@ from edged.deploy.records import Records
 from edged.deploy.store import Store
 from edged.deploy.types import Limits as Times
 from edged.deploy.types import Options, Progress
+from edged.deploy.vouch import Voucher
 from edged.errors import StoreError
 from edged.model.catalogue import Catalogue
 from edged.model.process import Facts, ModelProcess, Worker
@@ -54,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 10.0  # seconds for the requests that were accepted
 CONTROL_STOP_LIMIT = 1.0
+FAULTS_LIMIT = 20  # of the store that are told
 
 
 def run(config: Config, module: str = "edged.worker") -> None:
@@ -89,6 +92,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._store_faults: list[str] = []
 
     async def run(self) -> None:
         """Runs until a signal; see ``run``."""
@@ -159,6 +163,7 @@ class Daemon:
         self._front = Front(Limits(ahead=1))
         self._service = Service(self._front, worker, times)
         self._service.on_change.append(_tell)
+        self._service.vouch = Voucher(store, trust)
         self._catalogue = Catalogue(self._service, lambda: store.current)
         self._reconciler: Reconciler[ModelProcess] = Reconciler(
             self._service,
@@ -171,11 +176,25 @@ class Daemon:
     def _begin(self) -> None:
         """Starts the current model, and whoever changes it after that."""
         store = self._store
-        begun = self._start_task("begin", self._service.begin(store.current, store.previous))
+        begun = self._start_task("begin", self._bring_up(store))
         self._reconciling = self._start_task("reconcile", self._reconciler.run(begun))
         interval = systemd.watchdog_interval()
         if interval is not None:
             self._start_task("watchdog", _watchdog(interval))
+
+    async def _bring_up(self, store: Store) -> None:
+        """Serves what was in service, then has the store checked before anybody changes it."""
+        await self._service.begin(store.current, store.previous)
+        self._store_faults = await asyncio.to_thread(self._check_store)
+
+    def _check_store(self) -> list[str]:
+        found: list[str] = []
+        for fault in check.faults(self._config.state_dir):
+            if len(found) == FAULTS_LIMIT or self._stop.is_set():
+                break
+            logger.error("store: %s", fault, extra={"event": "store_fault"})
+            found.append(fault)
+        return found
 
     def _start_task(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -325,6 +344,7 @@ class Daemon:
             window_left_us=round(self._reconciler.trial.left * 1e6),
             standby_digest=self._service.standby,
             quarantined=len(records.quarantine.entries),
+            store_faults=self._store_faults,
         )
 
     def _model(self) -> messages.Model | None:

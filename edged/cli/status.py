@@ -56,6 +56,7 @@ def facts(status: messages.StatusReply) -> dict[str, Any]:
         "window_left_us": status.window_left_us,
         "standby_digest": status.standby_digest or None,
         "quarantined": status.quarantined,
+        "store_faults": list(status.store_faults),
     }
 
 
@@ -109,6 +110,7 @@ def table(status: messages.StatusReply) -> str:
         rows.append(("blackout", f"{worst}; 'edged history' shows each"))
     if status.quarantined:
         rows.append(("quarantine", f"{status.quarantined} images; see 'edged quarantine'"))
+    rows += [("store", fault) for fault in status.store_faults]
     requests = (
         f"{counts.answered} answered, {counts.failed} failed, {counts.refused} refused, "
         f"{counts.expired} expired, {counts.cancelled} cancelled, {counts.queued} waiting"

@@ -33,22 +33,32 @@ class Document:
     def read(self) -> dict[str, Any]:
         """Returns the fields; none if there is no document, or none that can be used."""
         try:
+            return self._load()
+        except OSError as exc:
+            logger.error("cannot read %s: %s", self._path, exc.strerror)  # noqa: TRY400
+        except (ValueError, RecursionError) as exc:
+            self.put_aside(str(exc))
+        return {}
+
+    def fault(self) -> str | None:
+        """Returns why the document cannot be used; None if it can, or is not there."""
+        try:
+            self._load()
+        except (OSError, ValueError, RecursionError) as exc:
+            return f"cannot use {self._path}: {exc}"
+        return None
+
+    def _load(self) -> dict[str, Any]:
+        try:
             with self._path.open("rb") as file:
                 data = file.read(LIMIT + 1)
         except FileNotFoundError:
             return {}
-        except OSError as exc:
-            logger.error("cannot read %s: %s", self._path, exc.strerror)  # noqa: TRY400
-            return {}
-        try:
-            if len(data) > LIMIT:
-                raise ValueError(f"expected at most {LIMIT} bytes")  # noqa: TRY301
-            document = json.loads(data)
-            if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-                raise ValueError(f"expected an object of schema {SCHEMA}")  # noqa: TRY301
-        except (ValueError, RecursionError) as exc:
-            self.put_aside(str(exc))
-            return {}
+        if len(data) > LIMIT:
+            raise ValueError(f"expected at most {LIMIT} bytes")
+        document = json.loads(data)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise ValueError(f"expected an object of schema {SCHEMA}")
         return document
 
     def write(self, **fields: Any) -> None:

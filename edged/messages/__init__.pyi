@@ -542,6 +542,8 @@ class StatusReply(Message):
     standby_digest: str
     quarantined: int
     @property
+    def store_faults(self) -> RepeatedScalarFieldContainer[str]: ...
+    @property
     def hold(self) -> Held: ...
     @property
     def previous(self) -> Model: ...
@@ -577,4 +579,5 @@ class StatusReply(Message):
         window_left_us: int = ...,
         standby_digest: str = ...,
         quarantined: int = ...,
+        store_faults: Iterable[str] = ...,
     ) -> None: ...

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from edged.deploy.types import Limits, Slot
-from edged.errors import CrashError, DeviceError, EdgedError, RequestError
+from edged.errors import CrashError, DeviceError, EdgedError, ModelError, RequestError
 from edged.model.process import ModelProcess, Worker
 from edged.rpc.front import Front
 
@@ -92,6 +92,7 @@ class Service:
         self._leaving: set[asyncio.Task[None]] = set()
         self.on_crash: Callable[[], bool] | None = None
         self.on_other: Callable[[Slot, str], None] | None = None
+        self.vouch: Callable[[Slot], bool] | None = None
 
     @property
     def serving(self) -> Slot | None:
@@ -291,7 +292,7 @@ class Service:
             EdgedError: the model or its process is at fault; the process is gone.
         """
         limits = self._limits
-        process = await self.prepare(slot, limits.prepare)
+        process = await self._start(slot)
         try:
             await process.activate(limits.activate_and_probe)
             if probe:
@@ -300,6 +301,34 @@ class Service:
             await process.kill()
             raise
         return process
+
+    async def _start(self, slot: Slot) -> ModelProcess:
+        """Returns a process with a model from the store, whose files are vouched for meanwhile.
+
+        Raises:
+            EdgedError: the model cannot be trusted, or its process is at fault; it is gone.
+        """
+        limit = self._limits.prepare
+        if self.vouch is None:
+            return await self.prepare(slot, limit)
+        vouched = asyncio.ensure_future(asyncio.to_thread(self.vouch, slot))
+        try:
+            process = await self.prepare(slot, limit)
+        except (DeviceError, ModelError):
+            if await vouched:
+                raise
+            return await self.prepare(slot, limit)  # its files were at fault, and are not any more
+        except BaseException:
+            vouched.cancel()
+            raise
+        try:
+            if await vouched:
+                return process
+        except BaseException:
+            await process.kill()
+            raise
+        await process.kill()  # it may have read what was wrong
+        return await self.prepare(slot, limit)
 
     def _died(self, process: ModelProcess, why: str) -> None:
         """Runs when a process has ended unasked, before its request is known to have failed."""

@@ -87,13 +87,16 @@ class VerifiedReader:
         size: how many there must be.
         what: named in errors.
         prefix: what was read before, if the stream goes on from there.
+
+    Attributes:
+        digest: what the content is held to.
     """
 
     def __init__(
         self, stream: Source, digest: Digest, size: int, what: str, prefix: Prefix | None = None
     ) -> None:
         self._stream = stream
-        self._digest = digest
+        self.digest = digest
         self._size = size
         self._what = what
         self._hash = prefix.content.copy() if prefix else hashlib.sha256()
@@ -128,10 +131,8 @@ class VerifiedReader:
                 f"cannot read {self._what}: expected {self._size} bytes, got {self._seen}"
             )
         got = self._hash.hexdigest()
-        if got != self._digest.hex:
-            raise VerifyError(
-                f"cannot read {self._what}: expected {self._digest}, got sha256:{got}"
-            )
+        if got != self.digest.hex:
+            raise VerifyError(f"cannot read {self._what}: expected {self.digest}, got sha256:{got}")
         self._checked = True
 
     @property

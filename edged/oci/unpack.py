@@ -79,21 +79,27 @@ class Unpacker:
             VerifyError: its bytes are not those announced.
             StoreError: the disk did not take them.
         """
-        plain: tar.Source = blob
         if media_type == spec.LAYER_TAR_GZIP:
             headers = 2 * tar.BLOCK * self._limits.entries
-            plain = Inflater(blob, self._limits.total_bytes + headers + (1 << 20), what)
-        hashing = _Hashing(plain)
-        reader = tar.TarReader(hashing, what, self._left_entries + 1, open_end=True)
-        for entry in reader:
-            self._left_entries -= 1
-            self._add(entry, reader, what)
-        got = hashing.finish()
-        blob.drain()
+            limit = self._limits.total_bytes + headers + (1 << 20)
+            hashing = _Hashing(Inflater(blob, limit, what))
+            self._add_entries(hashing, what)
+            got = hashing.finish()
+            blob.drain()
+        else:  # the blob's own digest is that of the plain bytes, and is checked already
+            self._add_entries(blob, what)
+            blob.drain()
+            got = blob.digest
         if got != diff_id:
             raise VerifyError(
                 f"cannot unpack {what}: expected {diff_id} after decompression, got {got}"
             )
+
+    def _add_entries(self, plain: tar.Source, what: str) -> None:
+        reader = tar.TarReader(plain, what, self._left_entries + 1, open_end=True)
+        for entry in reader:
+            self._left_entries -= 1
+            self._add(entry, reader, what)
 
     def finish(self) -> None:
         """To be called after the last layer.

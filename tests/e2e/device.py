@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,10 @@ class Device:
     def ran(self) -> list[bytes]:
         """Returns the requests that the fake worker was given, in order."""
         return self.notes.read_bytes().splitlines() if self.notes.exists() else []
+
+    def change_behaviour(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Has fake workers that start from now on do other things, by their model's name."""
+        self.notes.with_name(self.notes.name + ".behaviour").write_text(json.dumps(changes))
 
     # -- operators
 

@@ -371,8 +371,7 @@ def test_if_the_current_does_not_load_everybody_says_who_serves(serving: Device)
     old = serving.status().model.digest
     new = serving.deploy(images.write(serving.folder / "new", "new"))[-1].digest
     serving.stop()
-    folder = serving.state / "models" / new.removeprefix("sha256:")
-    (folder / "behaviour.json").write_text('{"hello": "refuse"}')
+    serving.change_behaviour({"new": {"hello": "refuse"}})
     serving.start()
     assert serving.predict(b"x") == b"old:x"
     status = serving.status()

@@ -17,7 +17,8 @@ body is a command:
 anything else       is answered with ``NAME:`` and itself
 ==================  =================================================================
 
-Each request is noted in ``EDGED_TEST_NOTES`` before it is answered, so that a test can see what
+``EDGED_TEST_NOTES.behaviour`` has changes of it by the model's name. Each request is noted in
+``EDGED_TEST_NOTES`` before it is answered, so that a test can see what
 ran.
 """
 
@@ -37,6 +38,13 @@ from typing import Any
 from edged.messages.link import HEADER, Frame, Kind, Said, decode, encode, parse_header
 
 
+def _changed(name: str) -> dict[str, Any]:
+    """What a test has a model do from now on, though its files are what they were."""
+    path = Path(os.environ.get("EDGED_TEST_NOTES", "") + ".behaviour")
+    changes: dict[str, dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else {}
+    return changes.get(name, {})
+
+
 class Worker:
     """Answers frames on a blocking socket."""
 
@@ -44,6 +52,7 @@ class Worker:
         self._end = end
         self._behaviour: dict[str, Any] = json.loads((folder / "behaviour.json").read_bytes())
         self._name = str(self._behaviour.get("name", "model"))
+        self._behaviour |= _changed(self._name)
         self._active = False
         self._ran = 0
 
