@@ -117,6 +117,16 @@ struct bfp_kernels {
     void (*quantise)(const uint16_t *halves, int channels, int mantissa, uint8_t zero, uint8_t *block,
                      float *scale);
 
+    /* For windows that share elements; all or none of these is NULL.
+     * Quantises n float16 values by an exponent, 1 to 30, that none of those that matter exceeds. Writes
+     * up to a multiple of BFP_BLOCK_ALIGN elements. */
+    void (*quantise_as)(const uint16_t *halves, int n, int exponent, int mantissa, uint8_t zero,
+                        uint8_t *elements);
+    /* top[i] = max(top[i], |halves[i]|), as float16's bits. */
+    void (*larger)(const uint16_t *halves, uint16_t *top, int n);
+    /* top[i] = the largest of top[i] to top[i + length - 1], as far as there are n. */
+    void (*slide)(uint16_t *top, int n, int length);
+
     /* The rest works on n float16 channels of one pixel; outputs are float16, -0 as +0. Counts are of
      * values that saturated. */
     uint64_t (*scale)(const uint16_t *x, const float *scale, const float *bias,

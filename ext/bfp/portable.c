@@ -139,6 +139,18 @@ static inline int vf_over(vf a, int n)
 
 /* NPU.md 1.3. Adding 1.5 * 2^23 rounds to an integer, nearest even: |x / scale| is below 2^8, so one
  * addition does it exactly. */
+static void put_elements(const uint16_t *halves, int n, float inverse, int mantissa, uint8_t zero,
+                         uint8_t *elements)
+{
+    float limit = (float)((1 << mantissa) - 1);
+    for (int c = 0; c < n; c++) {
+        float q = from_half(halves[c]) * inverse;
+        q = q > limit ? limit : q < -limit ? -limit : q;
+        q = (q + 0x1.8p23f) - 0x1.8p23f;
+        elements[c] = (uint8_t)((int)q + zero);
+    }
+}
+
 static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t zero,
                      uint8_t *block, float *scale)
 {
@@ -146,14 +158,35 @@ static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t
     for (int c = 0; c < channels; c++)
         largest = (halves[c] & 0x7fff) > largest ? halves[c] & 0x7fff : largest;
     float inverse = bfp_block_scale((unsigned)largest, mantissa, scale);
-    float limit = (float)((1 << mantissa) - 1);
-    for (int c = 0; c < channels; c++) {
-        float q = from_half(halves[c]) * inverse;
-        q = q > limit ? limit : q < -limit ? -limit : q;
-        q = (q + 0x1.8p23f) - 0x1.8p23f;
-        block[c] = (uint8_t)((int)q + zero);
-    }
+    put_elements(halves, channels, inverse, mantissa, zero, block);
     memset(block + channels, zero, bfp_block_bytes(channels) - (size_t)channels);
+}
+
+static void quantise_as(const uint16_t *halves, int n, int exponent, int mantissa, uint8_t zero,
+                        uint8_t *elements)
+{
+    float scale, inverse = bfp_block_scale((unsigned)exponent << 10, mantissa, &scale);
+    put_elements(halves, n, inverse, mantissa, zero, elements);
+}
+
+static void larger(const uint16_t *halves, uint16_t *top, int n)
+{
+    for (int i = 0; i < n; i++) {
+        uint16_t magnitude = halves[i] & 0x7fff;
+        top[i] = magnitude > top[i] ? magnitude : top[i];
+    }
+}
+
+/* Largest of 2, 4, 8, ... neighbours, then of two such runs that overlap. In place: what is read lies
+ * ahead of what is written. */
+static void slide(uint16_t *top, int n, int length)
+{
+    int run = 1;
+    for (; 2 * run <= length; run *= 2)
+        for (int i = 0; i + run < n; i++)
+            top[i] = top[i + run] > top[i] ? top[i + run] : top[i];
+    for (int i = 0; i + length - run < n; i++)
+        top[i] = top[i + length - run] > top[i] ? top[i + length - run] : top[i];
 }
 
 #include "rows.inc"
@@ -244,6 +277,9 @@ const struct bfp_kernels bfp_portable = {
     .multiply = multiply,
     .finish = finish_rows,
     .quantise = quantise,
+    .quantise_as = quantise_as,
+    .larger = larger,
+    .slide = slide,
     .scale = scale_row,
     .add = add_row,
     .activate = activate_row,

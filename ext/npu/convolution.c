@@ -192,7 +192,7 @@ struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain)
     conv->group_rows = npu->kernels->group_rows > 0 ? npu->kernels->group_rows : BFP_GROUP_ROWS;
     conv->chunk = choose_chunk(npu, conv);
     divide(npu, conv, chain);
-    if (!allocate(npu, conv, chain)) {
+    if (!allocate(npu, conv, chain) || (chain->expander && !npu_make_planes(npu, chain, conv))) {
         npu_free_convolution(conv);
         return NULL;
     }
@@ -211,6 +211,7 @@ void npu_free_convolution(struct convolution *conv)
     free(conv->starts);
     free(conv->plans);
     free(conv->bias);
+    npu_free_planes(conv->planes);
     free(conv);
 }
 
@@ -219,21 +220,6 @@ struct convolving {
     const struct step *step;
     const struct map_place *source, *target;
 };
-
-/* First source position of every output pixel of a panel. */
-static void find_windows(const struct convolving *job, struct scratch *scratch, int first, int pixels)
-{
-    const struct npu_chain *chain = &job->step->chain;
-    int width = job->target->map.width, y = first / width, x = first % width;
-    for (int p = 0; p < pixels; p++) {
-        scratch->top[p] = y * chain->stride[0] - chain->pads[0];
-        scratch->left[p] = x * chain->stride[1] - chain->pads[1];
-        if (++x == width) {
-            x = 0;
-            y++;
-        }
-    }
-}
 
 /* Where the elements of some pixels lie that read one row of the source, from x on in steps. */
 struct reading {
@@ -283,64 +269,6 @@ static void point_at(const struct convolving *job, int position, int first, int 
         struct reading at = {elements + p, scale + p, count, x * step + dx, step};
         point_along(job, &at, y * chain->stride[0] + dy);
         p += count;
-    }
-}
-
-/* Copies in steps of 32 bytes: reads and writes up to COPY_STEP - 1 halves too many, for which the arena
- * and the window have room. */
-static inline void copy_over(uint16_t *to, const uint16_t *from, size_t count)
-{
-    for (size_t i = 0; i < count; i += COPY_STEP)
-        memcpy(to + i, from + i, COPY_STEP * sizeof *to);
-}
-
-/* Expander: the window of one output pixel, zeros outside the image. */
-static void gather(const struct convolving *job, int top, int left, uint16_t *to)
-{
-    const struct npu_chain *chain = &job->step->chain;
-    const struct npu_map *map = &job->source->map;
-    size_t channels = (size_t)map->channels, row_count = (size_t)chain->kernel[1] * channels;
-    int together = chain->dilation[1] == 1 && left >= 0 && left + chain->kernel[1] <= map->width;
-    for (int ky = 0; ky < chain->kernel[0]; ky++, to += row_count) {
-        int y = top + ky * chain->dilation[0];
-        if (y < 0 || y >= map->height) {
-            memset(to, 0, row_count * sizeof *to);
-            continue;
-        }
-        const uint16_t *row = job->source->halves + (size_t)y * (size_t)map->width * channels;
-        if (together) {
-            copy_over(to, row + (size_t)left * channels, row_count);
-            continue;
-        }
-        for (int kx = 0; kx < chain->kernel[1]; kx++) {
-            int x = left + kx * chain->dilation[1];
-            uint16_t *at = to + (size_t)kx * channels;
-            if (x >= 0 && x < map->width)
-                memcpy(at, row + (size_t)x * channels, channels * sizeof *to);
-            else
-                memset(at, 0, channels * sizeof *to);
-        }
-    }
-}
-
-/* Expander: the windows of a panel, quantised, in the thread's own memory. All are gathered before the
- * first is quantised, so that no load waits for the smaller stores before it. */
-static void expand(const struct convolving *job, struct scratch *scratch, int pixels)
-{
-    const struct convolution *conv = job->step->convolution;
-    size_t blocks = (size_t)conv->blocks, stride = blocks * BFP_BLOCK;
-    for (int p = 0; p < pixels; p++)
-        gather(job, scratch->top[p], scratch->left[p], scratch->windows + (size_t)p * stride);
-    for (int p = 0; p < pixels; p++) {
-        uint8_t *elements = scratch->window_blocks + (size_t)p * stride;
-        float *scale = scratch->window_scales + (size_t)p * blocks;
-        for (int block = 0; block < conv->blocks; block++)
-            job->npu->kernels->quantise(scratch->windows + (size_t)p * stride + block * BFP_BLOCK,
-                                        smaller(conv->channels - block * BFP_BLOCK, BFP_BLOCK),
-                                        job->npu->mantissa, job->source->zero,
-                                        elements + block * BFP_BLOCK, scale + block);
-        scratch->elements[p] = elements;
-        scratch->element_scale[p] = scale;
     }
 }
 
@@ -507,10 +435,8 @@ static void convolve_item(void *argument, int item, int thread)
     }
     int first = panel * conv->panel;
     int pixels = smaller(conv->panel, pixels_of(&job->target->map) - first);
-    if (job->step->chain.expander) {
-        find_windows(job, scratch, first, pixels);
-        expand(job, scratch, pixels);
-    }
+    if (job->step->chain.expander)
+        npu_expand(job->npu, job->step, scratch, first, pixels);
     for (; row_block < last; row_block++) {
         if (job->npu->kernels->convolve != NULL) {
             convolve(job, thread, row_block, first, pixels);
@@ -526,5 +452,7 @@ void npu_convolve(struct npu *npu, const struct step *step)
     struct convolving job = {npu, step, &npu->maps[step->chain.source],
                              &npu->maps[step->chain.target]};
     int row_blocks = step->chain.expander ? 1 : step->convolution->row_blocks;
+    if (step->chain.expander)
+        npu_prepare_expander(npu, step);
     pool_run(npu->pool, convolve_item, &job, row_blocks * step->convolution->panels);
 }

@@ -11,6 +11,7 @@ enum {
     PANEL_PIXELS = 56,   /* output pixels of a work item at most: their sums and one tile fit the L1 cache */
     ITEM_WORK = 5000000, /* products of a work item, about */
     TILE_PIXELS = 7,     /* a panel is a multiple of this, the pixels that kernels take at once */
+    EXPANDER_BLOCKS = 64, /* of a window at most, where planes are used */
     COPY_PIXELS = 64,    /* pixels of a work item of the row operations */
     CACHE_LINE = 64,
     COPY_STEP = 16       /* halves */
@@ -27,6 +28,8 @@ struct map_place {
     size_t block_stride; /* bytes of a pixel's elements */
     uint8_t zero;        /* what element 0 is stored as: 0 where nothing is negative, else 128 */
 };
+
+struct planes; /* expander.c */
 
 /* A convolution's weights, packed. */
 struct convolution {
@@ -46,6 +49,7 @@ struct convolution {
     uint8_t *plans; /* of all tiles: plan_bytes for every BFP_LANES rows */
     size_t plan_bytes;
     float *bias; /* [row blocks * 128], 0 beyond the rows */
+    struct planes *planes; /* expander: the quantised source, where that is worth it */
 };
 
 /* One thread's working memory. */
@@ -56,10 +60,10 @@ struct scratch {
     const float **element_scale; /* [PANEL_PIXELS], for `multiply` */
     struct bfp_part *parts;      /* of a chunk */
     float *part_scales;          /* [part of a chunk][BFP_PART_PIXELS] */
-    int *top, *left;             /* [PANEL_PIXELS] first position of the window */
     uint16_t *windows;           /* expander: [PANEL_PIXELS] windows, and COPY_STEP halves of room */
-    uint8_t *window_blocks;      /* expander: [PANEL_PIXELS] windows */
+    uint8_t *window_blocks;      /* expander: [PANEL_PIXELS] windows, a block of room each */
     float *window_scales;
+    uint16_t *line, *largest;    /* expander: one row of the source with its border */
     uint16_t *row;         /* one pixel's channels */
     float *plane;          /* one image row of every channel, at the ports */
     const uint16_t **many; /* the pixels under a pool's window */
@@ -107,6 +111,16 @@ int npu_place_maps(struct npu *npu);
 struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain);
 void npu_free_convolution(struct convolution *convolution);
 void npu_convolve(struct npu *npu, const struct step *step);
+
+/* expander.c */
+/* Makes room for the quantised source, if that is worth it; 0 when memory is short. */
+int npu_make_planes(const struct npu *npu, const struct npu_chain *chain, struct convolution *conv);
+void npu_free_planes(struct planes *planes);
+/* Room for a row of the source with its border. */
+size_t npu_line_halves(const struct planes *planes);
+void npu_prepare_expander(struct npu *npu, const struct step *step);
+/* The windows of a panel, quantised, in the thread's own memory. */
+void npu_expand(struct npu *npu, const struct step *step, struct scratch *scratch, int first, int pixels);
 
 /* rows.c: every other chain, and quantising of maps that were written in pieces. */
 void npu_run_rows(struct npu *npu, const struct step *step);

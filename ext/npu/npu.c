@@ -71,7 +71,7 @@ static int load_step(struct npu *npu, struct step *step)
 }
 
 struct need {
-    size_t window_blocks, row, plane, many, stride, blocks;
+    size_t window_blocks, line, row, plane, many, stride, blocks;
 };
 
 static size_t larger(size_t a, size_t b)
@@ -99,6 +99,7 @@ static struct need find_need(const struct npu *npu)
         if (npu->steps[s].convolution != NULL && chain->expander) {
             size_t blocks = (size_t)npu->steps[s].convolution->blocks;
             need.window_blocks = larger(need.window_blocks, blocks);
+            need.line = larger(need.line, npu_line_halves(npu->steps[s].convolution->planes));
         }
     }
     return need;
@@ -125,10 +126,10 @@ static int allocate_scratch(struct npu *npu)
         done &= (s->element_scale = npu_allocate(PANEL_PIXELS, sizeof(float *))) != NULL;
         done &= (s->parts = npu_allocate(BFP_PARTS, sizeof *s->parts)) != NULL;
         done &= (s->part_scales = npu_allocate(BFP_PARTS * BFP_PART_PIXELS, sizeof(float))) != NULL;
-        done &= (s->top = npu_allocate(PANEL_PIXELS, sizeof(int))) != NULL;
-        done &= (s->left = npu_allocate(PANEL_PIXELS, sizeof(int))) != NULL;
+        done &= (s->line = npu_allocate(need.line, sizeof(uint16_t))) != NULL;
+        done &= (s->largest = npu_allocate(need.line, sizeof(uint16_t))) != NULL;
         done &= (s->windows = npu_allocate(blocks * BFP_BLOCK + COPY_STEP, sizeof(uint16_t))) != NULL;
-        done &= (s->window_blocks = npu_allocate(blocks, BFP_BLOCK)) != NULL;
+        done &= (s->window_blocks = npu_allocate(blocks + PANEL_PIXELS, BFP_BLOCK)) != NULL;
         done &= (s->window_scales = npu_allocate(blocks, sizeof(float))) != NULL;
         done &= (s->row = npu_allocate(need.row, sizeof(uint16_t))) != NULL;
         done &= (s->plane = npu_allocate(need.plane, sizeof(float))) != NULL;
@@ -227,8 +228,8 @@ static void free_scratch(struct npu *npu)
         free(s->part_scales);
         free(s->elements);
         free(s->element_scale);
-        free(s->top);
-        free(s->left);
+        free(s->line);
+        free(s->largest);
         free(s->windows);
         free(s->window_blocks);
         free(s->window_scales);

@@ -179,6 +179,36 @@ static void compare_quantise(void)
             }
 }
 
+/* Values beyond the exponent become anything, so there are none. */
+static void compare_windows(void)
+{
+    enum { MOST = 700 };
+    for (int i = 0; one->quantise_as != NULL && i < 400; i++) {
+        int n = i < 130 ? 1 + i : 1 + random_below(MOST), length = 1 + random_below(60);
+        enum fill fill = (enum fill)random_below(FILLS);
+        uint16_t *halves = random_halves(n, fill);
+        int most = 1;
+        for (int k = 0; k < n; k++)
+            most = (halves[k] >> 10 & 31) > most ? halves[k] >> 10 & 31 : most;
+        int exponent = most + random_below(31 - most), mantissa = MANTISSAS[random_below(4)];
+        uint8_t zero = random_bits() & 1 ? 128 : 0;
+        SAY("quantise_as, larger, slide, %d values, exponent %d, %d bits, %d long", n, exponent, mantissa,
+            length);
+        clear();
+        for (int k = 0; k < 2; k++) {
+            uint16_t *top = (uint16_t *)(written[k] + 2048);
+            set(k)->quantise_as(halves, n, exponent, mantissa, zero, written[k] + 64);
+            memset(written[k] + 64 + n, 0, BFP_BLOCK_ALIGN);
+            memset(top, 0, sizeof *top * (size_t)n);
+            set(k)->larger(halves, top, n);
+            set(k)->larger(halves + n / 2, top, n - n / 2);
+            set(k)->slide(top, n, length);
+        }
+        must_be_same(0, 0);
+        free(halves);
+    }
+}
+
 static int8_t random_weight(enum fill fill, int most, int at)
 {
     switch (fill) {
@@ -525,6 +555,7 @@ static void compare(const struct bfp_kernels *kernels)
     one = kernels;
     for (int i = 0; i < repeats; i++) {
         compare_quantise();
+        compare_windows();
         if (kernels->convolve != NULL) {
             compare_convolve();
         } else {

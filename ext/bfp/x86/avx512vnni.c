@@ -155,11 +155,9 @@ static inline unsigned largest_of_row(const uint16_t *halves, int channels)
         _mm256_max_epu16(_mm512_castsi512_si256(top), _mm512_extracti64x4_epi64(top, 1)));
 }
 
-/* Quantises a row whose largest magnitude is known. */
-static inline void quantise_row(const uint16_t *halves, int channels, unsigned largest, int mantissa,
-                                uint8_t zero, uint8_t *block, float *scale)
+/* Elements of a row, up to a multiple of 64. */
+static inline void put_row(const uint16_t *halves, int channels, struct quantiser by, uint8_t *block)
 {
-    struct quantiser by = make_quantiser(bfp_block_scale(largest, mantissa, scale), mantissa, zero);
     int c = 0;
     for (; c + 64 <= channels; c += 64)
         put_elements(block + c, vf_half(halves + c), vf_half(halves + c + 16),
@@ -171,10 +169,62 @@ static inline void quantise_row(const uint16_t *halves, int channels, unsigned l
                      vf_half_n(halves + c + 48, channels - c - 48), &by);
 }
 
+/* Quantises a row whose largest magnitude is known. */
+static inline void quantise_row(const uint16_t *halves, int channels, unsigned largest, int mantissa,
+                                uint8_t zero, uint8_t *block, float *scale)
+{
+    float inverse = bfp_block_scale(largest, mantissa, scale);
+    put_row(halves, channels, make_quantiser(inverse, mantissa, zero), block);
+}
+
 static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t zero,
                      uint8_t *block, float *scale)
 {
     quantise_row(halves, channels, largest_of_row(halves, channels), mantissa, zero, block, scale);
+}
+
+static void quantise_as(const uint16_t *halves, int n, int exponent, int mantissa, uint8_t zero,
+                        uint8_t *elements)
+{
+    float scale, inverse = bfp_block_scale((unsigned)exponent << 10, mantissa, &scale);
+    put_row(halves, n, make_quantiser(inverse, mantissa, zero), elements);
+}
+
+static inline __mmask32 first_32(int n)
+{
+    return n >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << n) - 1;
+}
+
+static void larger(const uint16_t *halves, uint16_t *top, int n)
+{
+    const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+    for (int i = 0; i < n; i += 32) {
+        __mmask32 lanes = first_32(n - i);
+        __m512i v = _mm512_and_si512(_mm512_maskz_loadu_epi16(lanes, halves + i), magnitude);
+        v = _mm512_max_epu16(v, _mm512_maskz_loadu_epi16(lanes, top + i));
+        _mm512_mask_storeu_epi16(top + i, lanes, v);
+    }
+}
+
+static inline void slide_by(uint16_t *top, int n, int by)
+{
+    for (int i = 0; i + by < n; i += 32) {
+        __mmask32 lanes = first_32(n - by - i);
+        __m512i v = _mm512_max_epu16(_mm512_maskz_loadu_epi16(lanes, top + i),
+                                     _mm512_maskz_loadu_epi16(lanes, top + i + by));
+        _mm512_mask_storeu_epi16(top + i, lanes, v);
+    }
+}
+
+/* Largest of 2, 4, 8, ... neighbours, then of two such runs that overlap. In place: what is read lies
+ * ahead of what is written. */
+static void slide(uint16_t *top, int n, int length)
+{
+    int run = 1;
+    for (; 2 * run <= length; run *= 2)
+        slide_by(top, n, run);
+    if (run < length)
+        slide_by(top, n, length - run);
 }
 
 #include "../rows.inc"
@@ -226,6 +276,9 @@ const struct bfp_kernels bfp_avx512vnni = {
     .group_rows = 32,
     .convolve = convolve,
     .quantise = quantise,
+    .quantise_as = quantise_as,
+    .larger = larger,
+    .slide = slide,
     .scale = scale_row,
     .add = add_row,
     .activate = activate_row,
