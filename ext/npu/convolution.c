@@ -396,9 +396,9 @@ static void convolve(const struct convolving *job, int thread, int row_block, in
             .from_zero = job->source->zero,
             .first = part == 0,
             .sums = scratch->sums,
-            .by_rows = conv->by_rows,
+            .by_rows = conv->by_rows && conv->panels == 1,
         };
-        if (first + pixels == pixels_of(&job->target->map) || conv->by_rows)
+        if (first + pixels == pixels_of(&job->target->map))
             find_next(job, row_block, thread, &of);
         if (part + of.count == parts_of(conv))
             of.ending = &ending;
