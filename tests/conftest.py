@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -46,6 +48,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long") is not None:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder where syncing costs nothing, if the machine has one: for thousands of writes."""
+    shared = Path("/dev/shm")
+    usable = os.access(shared, os.W_OK)
+    with tempfile.TemporaryDirectory(prefix="edged-", dir=shared if usable else tmp_path) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,8 @@ def _signer(image: Image, keys_dir: Path) -> str | None:
         return None
 
 
-def _quality(image: Image) -> str | None:
+def _quality(image: Image) -> dict[str, Any] | None:
+    """The main figures of the report that stands beside the image; None if there is none."""
     from edged.build import quality
     from edged.oci import companion
 
@@ -122,23 +123,40 @@ def _quality(image: Image) -> str | None:
         report = quality.from_parts(parts)
     except EdgedError:
         return None
-    return report.sentence() if report else None
+    if report is None or not report.layers:
+        return None
+    values = [layer.sqnr_db for layer in report.layers]
+    return {
+        "agreement": report.agreement,
+        "pictures": report.pictures,
+        "sqnr_db": [min(values), max(values)],
+    }
+
+
+def _in_short(quality: dict[str, Any] | None) -> str | None:
+    if quality is None:
+        return None
+    agreement = quality["agreement"]
+    text = f"{quality['sqnr_db'][0]:.0f} dB"
+    return text if agreement is None else f"{text}, {agreement:.1%} as float32"
 
 
 def _table(rows: list[dict[str, Any]], *, with_source: bool) -> str:
-    headers = ["digest", "name", "version", "format", "sku", "size", "kept as", "signed by"]
+    headers = ["digest", "name", "version", "format", "sku", "size", "quality", "kept as"]
+    headers += ["signed by", *(["from"] if with_source else [])]
     cells = [
         [
             row["digest"].removeprefix("sha256:")[:_SHORT],
             *(row[key] for key in ("name", "version", "format", "sku")),
             size(row["bytes"]),
+            _in_short(row["quality"]),
             ", ".join(filter(None, (row["role"], "pinned" if row["pinned"] else None))) or None,
             row["signed_by"],
             *([row["source"]] if with_source else []),
         ]
         for row in rows
     ]
-    return table([*headers, *(["from"] if with_source else [])], cells)
+    return table(headers, cells)
 
 
 def _open(folder: Path) -> LayoutFolder | None:

@@ -25,18 +25,20 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from edged.errors import EdgedError, StoreError
+from edged.errors import EdgedError, ModelError, StoreError
 from edged.oci import companion, inventory, partial, signature, spec
 from edged.oci.digest import Digest
 from edged.oci.fetch import Fetch
 from edged.oci.image import Image, load_image
 from edged.oci.layout import LayoutArchive, LayoutFolder
+from edged.oci.unpack import Limits
 from edged.osutil import atomic
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 300.0  # seconds without a byte after which a fetch is given up
 READ_PATIENCE = 30.0  # the same, while somebody waits
+IMAGE_BYTES = Limits().total_bytes + (64 << 20)  # of all layers: files and a tar's headers
 SPARE_BYTES = 64 << 20  # left free for everything else that the device writes
 _WANTED = "wanted.json"
 _WANTED_LIMIT = 64 * 1024  # bytes
@@ -98,9 +100,15 @@ class BlobStore:
 
         Raises:
             StoreError: it does not fit beside what is there.
+            ModelError: it is larger than any image may be.
         """
-        if unpacked is None:
-            unpacked = sum(layer.size for layer in image.manifest.layers)
+        layers = sum(layer.size for layer in image.manifest.layers)
+        unpacked = layers if unpacked is None else unpacked
+        if layers > IMAGE_BYTES:
+            raise ModelError(
+                f"cannot store {image.digest}: layers of {layers} bytes, expected at most "
+                f"{IMAGE_BYTES}"
+            )
         needed = self.needed(image) + unpacked + SPARE_BYTES
         free = shutil.disk_usage(self.layout.path).free
         if free < needed:

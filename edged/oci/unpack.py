@@ -13,16 +13,19 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.errors import ModelError, VerifyError
+from edged.errors import ModelError, StoreError, VerifyError
 from edged.oci import spec, tar
 from edged.oci.digest import CHUNK, Digest, VerifiedReader
 from edged.oci.inflate import Inflater
 from edged.oci.layer import ROOT
 from edged.osutil import atomic
+
+SPARE_BYTES = 16 << 20  # left free on the disk
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,12 @@ class Unpacker:
                 f"{self._limits.total_bytes} in all may be",
             )
         self._left_bytes -= entry.size
+        free = shutil.disk_usage(self._root).free
+        if free < entry.size + SPARE_BYTES:  # a compressed layer may hold more than it said
+            raise StoreError(
+                f"cannot unpack {what}: {entry.name[:200]!r} needs {entry.size} bytes and "
+                f"{SPARE_BYTES} to spare, {free} are free"
+            )
         self._files.add(target)
 
     def _write(self, target: Path, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from edged import __main__
+from edged.build import quality
 from edged.deploy.store import Store
-from edged.oci import Digest, open_image
+from edged.oci import Digest, LayoutFolder, companion, open_image
 from tests.fakes import images
 
 
@@ -111,7 +112,7 @@ def test_what_cannot_be_pinned_is_said(
 def test_the_signer_is_named_if_the_key_is_trusted(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edged.oci import LayoutFolder, keys, signature
+    from edged.oci import keys, signature
 
     keys.generate(tmp_path / "line4")
     folder = tmp_path / "one"
@@ -147,3 +148,22 @@ def test_a_damaged_image_does_not_hide_the_others(
     shown = capsys.readouterr()
     assert "two" in shown.out
     assert f"image {digests[0]} is damaged; deploy it again" in shown.err
+
+
+def test_the_quality_report_beside_an_image_is_shown(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = quality.Quality(
+        "ms-fp13",
+        (quality.Layer(0, (8, 8, 4), 40.0), quality.Layer(1, (8, 8, 4), 31.25)),
+        pictures=200,
+        agreement=0.995,
+    )
+    folder = tmp_path / "one"
+    image = open_image(images.write(folder, "one"))
+    companion.write(LayoutFolder(folder), image.digest, quality.KIND, report.parts())
+    store = Store(state)
+    store.commit(store.unpack(store.copy(image, lambda done: None), ""), None)
+    (row,) = listed(capsys)
+    assert row["quality"] == {"agreement": 0.995, "pictures": 200, "sqnr_db": [31.25, 40.0]}
+    assert "31 dB, 99.5% as float32" in text_of(capsys)

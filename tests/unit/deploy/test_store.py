@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -207,25 +205,17 @@ def crash(state: Path, reference: str, number: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder where syncing costs nothing, if the machine has one."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else tmp_path) as folder:
-        yield Path(folder)
-
-
-def test_a_crash_at_any_point_leaves_the_old_or_the_new_model(memory: Path) -> None:
-    old = images.write(memory / "old", "old", padding=1000)
-    new = images.write(memory / "new", "new", padding=1000)
+def test_a_crash_at_any_point_leaves_the_old_or_the_new_model(memory_path: Path) -> None:
+    old = images.write(memory_path / "old", "old", padding=1000)
+    new = images.write(memory_path / "new", "new", padding=1000)
     old_digest, new_digest = (str(oci.open_image(image).digest) for image in (old, new))
-    (memory / "before").mkdir()
-    deploy(memory / "before", old)
-    passed = points(shutil.copytree(memory / "before", memory / "count"), new)
+    (memory_path / "before").mkdir()
+    deploy(memory_path / "before", old)
+    passed = points(shutil.copytree(memory_path / "before", memory_path / "count"), new)
     assert len(passed) > 50
     moved = passed.index("current.json:renamed")
     for number in range(len(passed)):
-        state = shutil.copytree(memory / "before", memory / str(number))
+        state = shutil.copytree(memory_path / "before", memory_path / str(number))
         assert crash(state, new, number) == 9
         store = check(state)
         assert store.current is not None
@@ -243,14 +233,16 @@ def test_a_crash_at_any_point_leaves_the_old_or_the_new_model(memory: Path) -> N
         shutil.rmtree(state)
 
 
-def test_a_crash_while_the_current_model_is_unpacked_anew_does_not_lose_it(memory: Path) -> None:
-    reference = images.write(memory / "a", padding=1000)
-    (memory / "before").mkdir()
-    deploy(memory / "before", reference)
-    passed = points(shutil.copytree(memory / "before", memory / "count"), reference)
+def test_a_crash_while_the_current_model_is_unpacked_anew_does_not_lose_it(
+    memory_path: Path,
+) -> None:
+    reference = images.write(memory_path / "a", padding=1000)
+    (memory_path / "before").mkdir()
+    deploy(memory_path / "before", reference)
+    passed = points(shutil.copytree(memory_path / "before", memory_path / "count"), reference)
     assert "away:durable" in passed
     for number in range(len(passed)):
-        state = shutil.copytree(memory / "before", memory / str(number))
+        state = shutil.copytree(memory_path / "before", memory_path / str(number))
         assert crash(state, reference, number) == 9
         assert check(state).current is not None
         shutil.rmtree(state)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.errors import EdgedError, FetchError, StoreError, VerifyError
+from edged.errors import EdgedError, FetchError, ModelError, StoreError, VerifyError
 from edged.oci import (
     BlobStore,
     Digest,
@@ -349,6 +349,28 @@ def test_a_disk_without_room_for_blobs_and_model_is_refused_before_anything_is_f
     assert store.reserve(image) == image.manifest.layers[0].size + (64 << 20)
 
 
+def test_an_image_larger_than_any_may_be_is_refused_before_anything_is_fetched(
+    tmp_path: Path,
+) -> None:
+    image, link = linked(big_image(tmp_path / "a", 10))
+    layer = replace(image.manifest.layers[0], size=5 << 30)
+    huge = replace(image, manifest=replace(image.manifest, layers=(layer,)))
+    with pytest.raises(ModelError, match="layers of 5368709120 bytes, expected at most"):
+        BlobStore(tmp_path / "store").fetch(huge)
+    assert link.received == 0
+
+
+def test_a_model_that_grows_beyond_the_disk_when_unpacked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = BlobStore(tmp_path / "store").fetch(big_image(tmp_path / "a"))
+    usage = type("Usage", (), {"free": (16 << 20) + len(BIG) - 1})
+    monkeypatch.setattr("edged.oci.unpack.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(StoreError, match=r"program.npu' needs 5000000 bytes and .* are free"):
+        image.unpack_model(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def points(folder: Path, image: Image) -> list[str]:
     seen: list[str] = []
     atomic.failpoint_hook = seen.append
@@ -361,16 +383,16 @@ def points(folder: Path, image: Image) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["full", "broken"])
 def test_a_disk_that_fails_at_any_step_is_named_and_nothing_half_written_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(partial, "MARK_BYTES", 500_000)
-    image = big_image(tmp_path / "a", 1_500_000)
-    names = points(tmp_path / "count", image)
+    image = big_image(memory_path / "a", 1_500_000)
+    names = points(memory_path / "count", image)
     assert len(names) > 40
     failure = OSError(errno.ENOSPC if kind == "full" else errno.EIO, f"the disk is {kind}")
     for number in range(0, len(names), 1 if kind == "full" else 3):
         left = number
-        folder = tmp_path / str(number)
+        folder = memory_path / str(number)
 
         def hook(name: str) -> None:
             nonlocal left
