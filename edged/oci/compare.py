@@ -35,12 +35,7 @@ def compare(
         ModelError: the image asks for something that is not allowed.
         StoreError: the disk cannot be read.
     """
-    comparer = Comparer(root, limits or Limits())
-    for blob, descriptor, diff_id in layers:
-        with blob:
-            what = f"layer {descriptor.digest}"
-            comparer.add_layer(blob, descriptor.media_type, diff_id, what)
-    comparer.finish()
+    Comparer(root, limits or Limits()).add_layers(layers)
 
 
 class Comparer(Unpacker):

@@ -74,6 +74,14 @@ class Unpacker:
         self._folders: set[Path] = {root}
         self._files: set[Path] = set()
 
+    def add_layers(self, layers: Iterable[tuple[VerifiedReader, spec.Descriptor, Digest]]) -> None:
+        """Unpack all layers; arguments and errors as for ``unpack``."""
+        for blob, descriptor, diff_id in layers:
+            with blob:
+                what = f"layer {descriptor.digest}"
+                self.add_layer(blob, descriptor.media_type, diff_id, what)
+        self.finish()
+
     def add_layer(self, blob: VerifiedReader, media_type: str, diff_id: Digest, what: str) -> None:
         """Unpack one layer.
 
@@ -199,12 +207,7 @@ def unpack(
     Raises:
         ModelError, VerifyError, StoreError: see ``Unpacker``.
     """
-    unpacker = Unpacker(root, limits or Limits())
-    for blob, descriptor, diff_id in layers:
-        with blob:
-            what = f"layer {descriptor.digest}"
-            unpacker.add_layer(blob, descriptor.media_type, diff_id, what)
-    unpacker.finish()
+    Unpacker(root, limits or Limits()).add_layers(layers)
 
 
 def _refused(what: str, name: str, cause: str) -> ModelError:
