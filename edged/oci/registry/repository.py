@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,6 +24,8 @@ from edged.oci.registry.body import Body
 from edged.oci.registry.endpoint import Endpoint
 from edged.oci.registry.http import Answer
 from edged.oci.retry import Patience
+
+logger = logging.getLogger(__name__)
 
 ACCEPT = ", ".join((*spec.MANIFESTS, *spec.INDEXES))
 MIRROR_PAUSE = 60.0  # seconds a mirror that failed is left alone
@@ -174,9 +177,10 @@ class Repository:
         if answer.status != 200:
             raise answer.refusal(what)
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-        said = answer.headers.get("Docker-Content-Digest")
+        said = answer.headers.get("Docker-Content-Digest", "")
         data = answer.document(spec.DOCUMENT_LIMIT, what)
-        if path.startswith("manifests/") and said and said != str(Digest.of(data)):
+        # Nothing is proved by it where a tag was asked for, but a broken cache shows itself.
+        if said.startswith("sha256:") and said != str(Digest.of(data)):
             raise VerifyError(
                 f"cannot fetch {what}: the registry announces {said[:80]}, got {Digest.of(data)}"
             )
@@ -207,6 +211,9 @@ class Repository:
         if answer.status not in (200, 206):
             raise answer.refusal(what)
         self._remember(known, answer)
+        if answer.status == 200 and offset:  # somebody may pay for every byte
+            text = "%s cannot go on in a blob: %d bytes of %s come a second time"
+            logger.warning(text, endpoint.host, offset, blob.digest, extra={"event": "link"})
         try:
             return Body(answer, blob, offset)
         except (FetchError, VerifyError):

@@ -5,7 +5,7 @@ Basic credentials (or none: an anonymous token) gives JSON with ``token`` or ``a
 
 Invariants:
 - Credentials are sent to the registry they are configured for, and to the token server that this
-  very registry names; never in plain unless the registry itself may be spoken to in plain.
+  very registry names; never in plain unless both may be spoken to in plain.
 - A token is kept in memory only, and until it expires.
 """
 
@@ -82,7 +82,8 @@ class Credentials:
     def _fetch_token(self, wanted: challenge.Challenge) -> None:
         realm = wanted.parameters["realm"]
         parts = urllib.parse.urlsplit(realm)
-        plain = parts.scheme == "http" and self._registries.plain(self._host)
+        hosts = (self._host, parts.netloc.lower())
+        plain = parts.scheme == "http" and all(map(self._registries.plain, hosts))
         if not parts.hostname or not (parts.scheme == "https" or plain):
             raise FetchError(
                 f"cannot log in to {self._host}: expected a token server with https, "
