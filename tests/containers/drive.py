@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,49 @@ async def drive(order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+async def give_up(order: dict[str, Any]) -> dict[str, Any]:
+    """Begins to start workers and thinks better of it, a little later each time."""
+    runtime = RuncRuntime(Path(order["run"]), root=order["root"])
+    await runtime.reclaim()
+    took = await start_and_delete(runtime, None)
+    assert took is not None
+    given_up = 0
+    for step in range(30):
+        given_up += await start_and_delete(runtime, took * step / 20) is None
+    await start_and_delete(runtime, None)
+    left = [str(path) for path in (Path(order["run"]) / "containers").iterdir()]
+    return {"left": left, "given up": given_up, "processes": has_children()}
+
+
+async def start_and_delete(runtime: RuncRuntime, limit: float | None) -> float | None:
+    """Returns the seconds that a start took; None if it was given up after ``limit``."""
+    container = runtime.create(Spec("tests.fakes.inside", arguments=["hang"]))
+    began = time.monotonic()
+    try:
+        await asyncio.wait_for(container.start(), limit)
+    except asyncio.TimeoutError:
+        return None
+    finally:
+        took = time.monotonic() - began
+        await asyncio.gather(container.delete(), container.delete())
+    return took
+
+
+def has_children() -> bool:
+    """Whether there is a process of ours, reaped or not."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def main() -> int:
     """Reads the order from the command line."""
     try:
-        print(json.dumps(asyncio.run(drive(json.loads(sys.argv[1])))))
+        order = json.loads(sys.argv[1])
+        work = give_up if order["arguments"] == ["give up"] else drive
+        print(json.dumps(asyncio.run(work(order))))
     except EdgedError as exc:
         print(json.dumps({"error": f"{type(exc).__name__}: {exc}"}))
     return 0

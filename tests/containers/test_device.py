@@ -86,7 +86,7 @@ def test_a_worker_that_needs_too_much_memory_is_an_error_and_the_next_request_is
     assert refused.code == "INTERNAL"
     assert fake_box.predict(b"x") == b"fake:x"
     assert fake_box.status().model.worker_pid > 0
-    if fake_box.root:
+    if fake_box.has_cgroups:
         assert "it needed more than 256 MiB of memory" in fake_box.log_text()
 
 
@@ -95,7 +95,7 @@ def test_a_model_that_needs_too_much_memory_to_load_is_at_fault_itself(fake_box:
     assert fake_box.deploy(images.write(fake_box.folder / "good"))[-1].state == "committed"
     hungry = images.write(fake_box.folder / "bad", "hungry", behaviour={"hello": "hungry"})
     error = fake_box.deploy(hungry)[-1].error
-    assert ("it needed more than 256 MiB" if fake_box.root else "exit status 1") in error
+    assert ("it needed more than 256 MiB" if fake_box.has_cgroups else "exit status 1") in error
     assert "quarantine" in fake_box.deploy(hungry)[-1].error
     assert fake_box.predict(b"x") == b"fake:x"
 

@@ -18,7 +18,7 @@ def test_processes_and_threads_are_limited(sandbox: Sandbox) -> None:
 
 def test_memory_is_limited(sandbox: Sandbox) -> None:
     result = sandbox.run("memory", memory_bytes=256 * MIB)
-    if sandbox.root:
+    if sandbox.has_cgroups:
         assert result["status"] == -9, "by the kernel"
         assert result["said"] is None
     else:
@@ -37,7 +37,7 @@ def test_what_it_can_write_is_limited(sandbox: Sandbox) -> None:
 
 def test_processor_time_is_limited_where_there_are_cgroups(sandbox: Sandbox) -> None:
     result = sandbox.run("busy", cpus=0.25)
-    if sandbox.root:
+    if sandbox.has_cgroups:
         assert result["said"]["seconds"] < 0.6
     else:
         assert "0.25 CPUs (not enforced)" in result["describe"]
@@ -55,4 +55,10 @@ def test_what_holds_the_limits_is_said(sandbox: Sandbox) -> None:
     described = sandbox.run("identity", memory_bytes=300 * MIB, pids=77)["describe"]
     assert "300 MiB" in described
     assert "77 processes" in described
-    assert ("by cgroups" in described) is sandbox.root
+    assert ("by cgroups" in described) is sandbox.has_cgroups
+
+
+def test_a_start_that_is_given_up_leaves_nothing_at_whatever_point(sandbox: Sandbox) -> None:
+    result = sandbox.run("give up")
+    assert result == {"left": [], "given up": result["given up"], "processes": False}
+    assert result["given up"] > 0

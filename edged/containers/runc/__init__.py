@@ -4,5 +4,5 @@
 - ``bundle`` writes what ``runc`` is told: the root folder and config.json, made of ``view`` (what
   is visible inside), ``identity`` (who the worker is), ``seccomp`` (which system calls it has) and
   ``cgroups`` (what it may use).
-- ``command`` calls the program.
+- ``command`` calls the program, in processes of ``children``.
 """

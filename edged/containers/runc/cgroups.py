@@ -108,11 +108,17 @@ def _unified(root: Path, own: Path, writable: Callable[[Path], bool]) -> Delegat
     parent = root / own.parent.relative_to("/")
     try:
         controllers = set((parent / "cgroup.controllers").read_text().split())
+        handed_on = set((parent / "cgroup.subtree_control").read_text().split())
+        # Where there are processes the kernel hands no controllers on, except at the very root,
+        # which has no type.
+        can_hand_on = not (parent / "cgroup.type").exists() or not (
+            (parent / "cgroup.procs").read_text().strip()
+        )
     except OSError:
         return Delegation()
-    if not controllers >= NEEDED or not writable(parent):
+    if not controllers >= NEEDED or not (handed_on >= NEEDED or can_hand_on):
         return Delegation()
-    return Delegation(2, {"": parent}, swap=True)
+    return Delegation(2, {"": parent}, swap=True) if writable(parent) else Delegation()
 
 
 def _writable(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """Calls ``runc``, within a time, and says why it failed in its own words.
 
 Invariants:
-- A call that is too slow, or given up, is killed with its process group before this returns.
+- A call that is too slow, or given up, is killed with its process group before it returns.
 - runc's own reasons go to a log file: what it writes to standard error would be the container's,
   which gets the descriptors that runc was given and keeps them.
 """
@@ -13,15 +13,15 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from edged.containers.runc import children
+from edged.containers.runc.children import PLACES
 from edged.errors import ConfigError, DeviceError
 
 # Seconds. All of them together take a twentieth of one where nothing is wrong.
 LIMIT = 10.0
-PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOG_TAIL = 64 * 1024
 REASON_LIMIT = 500
 NOWHERE: Mapping[int, int] = {}
@@ -100,65 +100,15 @@ class Runc:
         globals_ += ["--log", str(log), "--log-format", "json"]
         what = f"cannot {verb} container {name}"
         try:
-            status = await _run([str(self._path), *globals_, verb, *options, name], files, LIMIT)
+            status = await children.run(
+                [str(self._path), *globals_, verb, *options, name], files, LIMIT
+            )
         except asyncio.TimeoutError as exc:  # since Python 3.11 an OSError, too
             raise DeviceError(f"{what}: runc has not ended within {LIMIT:g} s") from exc
         except OSError as exc:
             raise DeviceError(f"{what}: cannot run {self._path}: {exc.strerror}") from exc
         if status != 0:
             raise DeviceError(f"{what}: {reason(log) or f'runc ended with status {status}'}")
-
-
-async def _run(command: list[str], files: Mapping[int, int], limit: float) -> int:
-    """Returns the exit status of a command that has only these files open, besides /dev/null."""
-    pid = _spawn(command, files)
-    descriptor = os.pidfd_open(pid)
-    try:
-        await asyncio.wait_for(_readable(descriptor), limit)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        await _readable(descriptor)
-        raise
-    finally:
-        os.close(descriptor)
-        status = _reap(pid)
-    return status
-
-
-def _spawn(command: list[str], files: Mapping[int, int]) -> int:
-    # In ascending order: none of ours has a number that was given away before, since they are
-    # above 2, and the first place above 2 is the last to be filled.
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_DUP2, ours, number) for number, ours in sorted(files.items())
-    ]
-    actions += [
-        (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0)
-        for number in range(3)
-        if number not in files
-    ]
-    return os.posix_spawn(
-        command[0],
-        command,
-        {"PATH": PLACES},
-        file_actions=actions,
-        setsid=True,
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores, and children inherit
-    )
-
-
-def _reap(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
 
 
 def _forget(log: Path) -> None:

@@ -18,7 +18,7 @@ import signal as signals
 import sys
 
 from edged.containers.logs import Output
-from edged.containers.runc import cgroups
+from edged.containers.runc import cgroups, children
 from edged.containers.runc.bundle import SOCKET, Bundle, Host
 from edged.containers.runc.command import Runc
 from edged.containers.runtime import MIB, Spec, State
@@ -47,6 +47,7 @@ class RuncContainer:
         self._host = host
         self._pid = 0
         self._began = False
+        self._deleting = asyncio.Lock()
         self._exceeded = ""
         self._output: Output | None = None
         self._stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -106,8 +107,11 @@ class RuncContainer:
         Raises:
             DeviceError: something of it is left; ``Runtime.reclaim`` tries again.
         """
-        if not self._began:
-            return
+        async with self._deleting:
+            if self._began:
+                await self._delete()
+
+    async def _delete(self) -> None:
         if self.state() is State.RUNNING:
             self.kill(signals.SIGKILL)
             try:
@@ -125,6 +129,7 @@ class RuncContainer:
     def _adopt(self, pid: int) -> None:
         descriptor = os.pidfd_open(pid)
         self._pid = pid
+        children.watched.add(pid)
         asyncio.get_running_loop().add_reader(descriptor, self._reap, descriptor)
 
     def _reap(self, descriptor: int) -> None:
@@ -138,7 +143,7 @@ class RuncContainer:
             logger.error("the model's process was ended: %s", self._exceeded, extra=fields)
         status = NO_STATUS
         with contextlib.suppress(ChildProcessError):
-            status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            status = children.reap(self._pid)
         self._stopped.set_result(status)
 
 

@@ -61,26 +61,40 @@ def test_without_a_controller_there_are_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("controllers", "writable", "version"),
+    ("files", "writable", "version"),
     [
-        ("cpuset cpu io memory pids", True, 2),
-        ("cpu memory pids", False, 0),
-        ("memory pids", True, 0),
-        (None, True, 0),
+        ({"controllers": "cpuset cpu io memory pids"}, True, 2),
+        ({"controllers": "cpu memory pids"}, False, 0),
+        ({"controllers": "memory pids"}, True, 0),
+        ({}, True, 0),
+        # One with processes hands on what it does already, and no more.
+        ({"controllers": "cpu memory pids", "type": "domain", "procs": "1\n"}, True, 0),
+        ({"controllers": "cpu memory pids", "type": "domain", "procs": ""}, True, 2),
+        ({"controllers": "cpu memory pids", "procs": "1\n"}, True, 2),
+        (
+            {
+                "controllers": "cpu memory pids",
+                "type": "domain",
+                "procs": "1\n",
+                "subtree_control": "cpu io memory pids",
+            },
+            True,
+            2,
+        ),
     ],
 )
 def test_version_2_has_one_beside_our_own_if_all_controllers_are_delegated(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    controllers: str | None,
+    files: dict[str, str],
     writable: bool,
     version: int,
 ) -> None:
     monkeypatch.setattr(cgroups, "ROOT", tmp_path)
     parent = tmp_path / "user.slice" / "app.slice"
     parent.mkdir(parents=True)
-    if controllers is not None:
-        (parent / "cgroup.controllers").write_text(controllers)
+    for name, content in {"subtree_control": "", **files}.items() if files else ():
+        (parent / f"cgroup.{name}").write_text(content)
     mounts = V2.replace("/sys/fs/cgroup", str(tmp_path))
     own = "0::/user.slice/app.slice/edged.service\n"
     found = cgroups.find(mounts, own, lambda folder: writable and folder == parent)
