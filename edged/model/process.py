@@ -15,7 +15,7 @@ import logging
 import signal as signals
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -25,6 +25,7 @@ from edged.containers.runtime import Container, Limits, Runtime, Spec, new_name
 from edged.errors import CrashError, DeviceError, ModelError, RequestError
 from edged.messages.link import Ask, Frame, Kind
 from edged.model.connection import Connection, Outcome
+from edged.osutil import priority
 from edged.rpc.front import Options, Reply
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 START_LIMIT = 20.0  # seconds to load and encode a model
 RUN_LIMIT = 60.0  # for one request, whatever its batch; beyond it the worker counts as hung
 STOP_LIMIT = 2.0
+BEHIND_SHARE = 0.25  # of its time to load, in which a process may wait behind others
 EXIT_LIMIT = 0.25  # from a broken link to the end of the process, before it is killed
 TEXT_LIMIT = 256
 
@@ -94,6 +96,8 @@ class ModelProcess:
         digest: str,
         on_death: Callable[[ModelProcess, str], None],
         limit: float = START_LIMIT,
+        *,
+        behind: bool = False,
     ) -> ModelProcess:
         """Returns a process that has loaded the model in ``folder`` and is off the NPU.
 
@@ -103,6 +107,7 @@ class ModelProcess:
             digest: of the model's image.
             on_death: called with the process and why, when it ends unasked after it was ready.
             limit: seconds until it must have loaded, those to start its container among them.
+            behind: let it wait behind others for the processor until it has loaded.
 
         Raises:
             ModelError: the worker says that the model cannot be loaded.
@@ -122,12 +127,32 @@ class ModelProcess:
         logger.debug("worker started", extra={"pid": process.pid, "digest": digest})
         try:
             await process._connection.open(ours)
-            await process._greet(began, limit)
+            async with process._waiting_behind(limit if behind else 0.0):
+                await process._greet(began, limit)
             process._on_death = on_death
         except BaseException:
             await process.kill()
             raise
         return process
+
+    @contextlib.asynccontextmanager
+    async def _waiting_behind(self, limit: float) -> AsyncIterator[None]:
+        """The process waits behind others for the processor, but not too long; 0 for not at all."""
+        if not limit or not await priority.set_behind(self.pid):
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        hurry = loop.create_task(self._hurry(limit * BEHIND_SHARE), name="hurry")
+        try:
+            yield
+        finally:
+            hurry.cancel()
+            if self.lost is None and not await priority.set_usual(self.pid):
+                logger.warning("process %d keeps a low priority", self.pid)
+
+    async def _hurry(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await priority.set_usual(self.pid)
 
     async def _greet(self, began: float, limit: float) -> None:
         """Waits for HELLO until so many seconds after ``began``."""

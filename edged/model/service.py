@@ -167,7 +167,14 @@ class Service:
 
     async def prepare(self, slot: Slot, limit: float) -> ModelProcess:
         """Loads a model off the NPU; whoever is on it serves on."""
-        return await ModelProcess.start(self._worker, slot.folder, slot.digest, self._died, limit)
+        return await ModelProcess.start(
+            self._worker,
+            slot.folder,
+            slot.digest,
+            self._died,
+            limit,
+            behind=self._active is not None,
+        )
 
     async def park(self, limit: float) -> None:
         """Holds requests and waits until none runs."""
