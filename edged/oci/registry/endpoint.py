@@ -45,7 +45,3 @@ class Endpoint:
                 raise self._credentials.refused(what)
             self._credentials.obtain(answer, what)
             obtained = True
-
-    def close(self) -> None:
-        """Closes connections that are not in use."""
-        self._http.close()

@@ -195,11 +195,6 @@ class Http:
             url = self._target(url, parts, answer.headers.get("Location", ""))
         raise FetchError(f"cannot fetch {url}: more than {REDIRECT_LIMIT} redirects")
 
-    def close(self) -> None:
-        """Closes all connections that are not in use."""
-        for manager in self._managers.values():
-            manager.clear()
-
     def _target(self, url: str, parts: urllib.parse.SplitResult, location: str) -> str:
         try:
             target = urllib.parse.urljoin(url, location)

@@ -121,6 +121,20 @@ def test_a_fetched_image_is_whole_listed_and_read_back(tmp_path: Path) -> None:
     assert store.check() == []
 
 
+def test_an_image_is_found_by_its_digest_once_it_is_whole(tmp_path: Path) -> None:
+    image, link = linked(big_image(tmp_path / "a"), cut_every=1000)
+    store = BlobStore(tmp_path / "store", patience=0)
+    with pytest.raises(FetchError):
+        store.fetch(image)
+    assert store.find(image.digest) is None
+    link.cut_every = 1 << 60
+    store.fetch(image)
+    found = store.find(image.digest)
+    assert found is not None
+    assert found.manifest == image.manifest
+    assert store.find(Digest.of(b"")) is None
+
+
 def test_any_layout_tool_finds_the_image_in_the_store(tmp_path: Path) -> None:
     image = big_image(tmp_path / "a", 10)
     BlobStore(tmp_path / "store").fetch(image)

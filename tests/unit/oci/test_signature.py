@@ -22,6 +22,7 @@ from edged.oci import (
     keys,
     open_image,
     signature,
+    spec,
     write_image,
 )
 from edged.oci.signature import Signature
@@ -186,3 +187,28 @@ def test_layers_of_other_kinds_are_passed_over() -> None:
 def test_a_damaged_list_of_signatures_is_an_error(document: bytes, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         signature.entries(document)
+
+
+def test_signatures_that_refer_to_the_image_are_found_in_a_layout(tmp_path: Path) -> None:
+    """As cosign writes them for registries that list referrers, and tools copy them."""
+    digest = write_image(dict(FILES), FACTS, Reference.parse(f"oci:{tmp_path}:v1"))
+    layout = LayoutFolder(tmp_path)
+    given = signature.sign(digest, PRIVATE)
+    text = base64.b64encode(given.signature).decode()
+    stored = layout.put_bytes(given.payload, signature.PAYLOAD)
+    for subject in (digest, Digest.of(b"another image")):
+        document = {
+            "schemaVersion": 2,
+            "mediaType": spec.MANIFEST,
+            "artifactType": signature.REFERRER,
+            "config": layout.put_bytes(b"{}", "application/vnd.oci.empty.v1+json").to_document(),
+            "layers": [{**stored.to_document(), "annotations": {signature.ANNOTATION: text}}],
+            "subject": {"mediaType": spec.MANIFEST, "digest": str(subject), "size": 1},
+        }
+        listed = layout.put_bytes(spec.to_json(document), spec.MANIFEST).to_document()
+        index = json.loads((tmp_path / "index.json").read_text())
+        index["manifests"].append({**listed, "artifactType": signature.REFERRER})
+        (tmp_path / "index.json").write_text(json.dumps(index))
+    image = open_image(f"oci:{tmp_path}:v1")
+    assert image.signatures() == [given]
+    signature.verify(digest, image.signatures(), trusted(PRIVATE))
