@@ -75,6 +75,9 @@ class Kind(enum.IntEnum):
     CANCEL = 12
 
 
+_KINDS = {int(kind): kind for kind in Kind}  # ``Kind(number)`` takes two calls to find it
+
+
 class Ask(NamedTuple):
     """What goes with a PREDICT.
 
@@ -164,10 +167,10 @@ def parse_header(data: bytes | bytearray, at: int = 0) -> tuple[Kind, int, int, 
         raise ProtocolError(
             f"cannot read frame: lengths {meta_length}, {body_length} over the limit"
         )
-    try:
-        return Kind(kind), frame_id, meta_length, body_length
-    except ValueError as exc:
-        raise ProtocolError(f"cannot read frame: unknown kind {kind}") from exc
+    known = _KINDS.get(kind)
+    if known is None:
+        raise ProtocolError(f"cannot read frame: unknown kind {kind}")
+    return known, frame_id, meta_length, body_length
 
 
 def decode(kind: Kind, number: int, meta: bytes, body: bytes) -> Frame:

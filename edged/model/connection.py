@@ -13,7 +13,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import socket
 from collections.abc import Callable, Mapping
@@ -114,13 +113,16 @@ class Connection(asyncio.BufferedProtocol):
         sent = 0
         if not transport.get_write_buffer_size() and not transport.is_closing():
             # Past the transport, which would join the two to send them in one go.
-            with contextlib.suppress(OSError):  # the transport meets it too, and knows what to do
+            try:
                 sent = end.sendmsg((head, body))
+            except OSError:  # the transport meets it too, and knows what to do
+                sent = 0
+        if sent == len(head) + len(body):
+            return
         if sent < len(head):
             transport.write(head[sent:])
             sent = len(head)
-        if sent < len(head) + len(body):
-            transport.write(memoryview(body)[sent - len(head) :])
+        transport.write(memoryview(body)[sent - len(head) :])
 
     # -- asyncio.BufferedProtocol
 

@@ -81,7 +81,7 @@ class ModelProcess:
         self.facts = Facts()
         self.answered = 0
         self._under_way = 0  # requests
-        self._first_since = 0.0  # on the loop's clock
+        self._first_since = 0.0  # on time.monotonic
         self._overdue: asyncio.TimerHandle | None = None
         self._on_death: Callable[[ModelProcess, str], None] | None = None
         self._strict = strict
@@ -278,21 +278,19 @@ class ModelProcess:
 
     def _watch(self) -> None:
         """Gives the request that is first now its whole time, if there is one."""
-        loop = asyncio.get_running_loop()
-        self._first_since = loop.time()
+        self._first_since = time.monotonic()
         if self._overdue is None and self._under_way:
             # One timer, which looks when it is due: setting one costs more than all else here.
-            self._overdue = loop.call_later(RUN_LIMIT, self._look)
+            self._overdue = asyncio.get_running_loop().call_later(RUN_LIMIT, self._look)
 
     def _look(self) -> None:
         """Ends a worker whose first request has had its time; else looks again when it has."""
         self._overdue = None
         if not self._under_way or self.lost is not None:
             return
-        loop = asyncio.get_running_loop()
-        left = self._first_since + RUN_LIMIT - loop.time()
+        left = self._first_since + RUN_LIMIT - time.monotonic()
         if left > 0:
-            self._overdue = loop.call_later(left, self._look)
+            self._overdue = asyncio.get_running_loop().call_later(left, self._look)
             return
         logger.error(
             "worker ran one request for %g s: ending it", RUN_LIMIT, extra={"pid": self.pid}

@@ -64,12 +64,14 @@ class Deadly:
 
     def answered(self, body: bytes) -> None:
         """Notes that a request of these bytes was answered."""
-        key = self._find(body)
+        key = self._find(body) if self._known else None
         if key is not None:
             del self._known[key]
 
     def refusal(self, body: bytes) -> RequestError | None:
         """Returns why a request of these bytes is not to be run now, if so."""
+        if not self._known:
+            return None
         now = self._clock()
         while self._known and now - next(iter(self._known.values())).last > MEMORY:
             del self._known[next(iter(self._known))]

@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from edged.errors import DeviceError, RequestError
 from edged.rpc.deadly import Deadly
@@ -58,8 +58,7 @@ class Options:
 DEFAULTS = Options()
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """What the backend made of a request.
 
     Attributes:
@@ -74,8 +73,7 @@ class Reply:
     top: str
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A reply, and what happened on the way to it.
 
     Attributes:
@@ -138,7 +136,7 @@ class Counts:
     cancelled: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Waiting:
     """A request that was accepted. Times are the front's clock's, in seconds."""
 
@@ -176,8 +174,7 @@ class Front:
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._given: deque[_Waiting] = deque()  # to the backend; the first is the one it runs
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Future[None] | None = None  # for those who wait until none is given
         # Parked time so far, and since when it runs.
         self._parked_total = 0.0
         self._parked_since: float | None = None
@@ -195,6 +192,8 @@ class Front:
     @property
     def queued_bytes(self) -> int:
         """How many bytes wait with them."""
+        if len(self._given) <= 1:
+            return self._queued_bytes
         at_hand = itertools.islice(self._given, 1, None)
         return self._queued_bytes + sum(len(each.body) for each in at_hand)
 
@@ -311,7 +310,10 @@ class Front:
 
     async def drained(self) -> None:
         """Returns when no request is with the backend."""
-        await self._idle.wait()
+        while self._given:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
 
     def _parked(self, now: float) -> float:
         """Returns for how long requests have been held in all, until ``now``."""
@@ -334,7 +336,6 @@ class Front:
                 continue
             request.digest = self._backend.digest
             self._given.append(request)
-            self._idle.clear()
             if len(self._given) == 1:  # before the backend is told: it may take this very core
                 self._reached(request)
             done = functools.partial(self._finish, request)
@@ -358,8 +359,9 @@ class Front:
         self._given.remove(request)
         if self._given:
             self._reached(self._given[0])
-        else:
-            self._idle.set()
+        elif self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
         if isinstance(outcome, Reply):
             self.counts.answered += 1
             self._deadly.answered(request.body)
