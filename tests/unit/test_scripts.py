@@ -166,6 +166,24 @@ def test_a_failing_apt_get_shows_what_it_said(tmp_path: Path) -> None:
     assert "apt-get update failed (status 100" in answer.stderr
 
 
+def test_packages_that_only_tests_want_are_no_condition(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    missing = "missing_test_packages() { echo qemu-user-static other; }\ninstall_test_packages"
+    path = f"{tools}:{os.environ['PATH']}"
+    script_file(tools / "id", "echo 0")
+    script_file(tools / "apt-get", 'case "$*" in *qemu*) exit 100;; *) exit 0;; esac')
+    tried = prepare(tmp_path, missing, PATH=path)
+    script_file(tools / "id", "echo 1000")
+    script_file(tools / "sudo", "exit 1")
+    left = prepare(tmp_path, missing, PATH=path)
+
+    assert (tried.returncode, left.returncode) == (0, 0)
+    assert "some tests will skip for want of qemu-user-static" in tried.stdout
+    assert "want of other" not in tried.stdout
+    assert "some tests will skip for want of qemu-user-static other" in left.stdout
+
+
 def test_the_build_is_renewed_when_its_sources_change_and_only_then(tmp_path: Path) -> None:
     (tmp_path / "ext").mkdir()
     for name in ("pyproject.toml", "setup.py", "ext/kernel.c", "ext/_native.c"):
