@@ -76,12 +76,15 @@ class Device:
         self.threads = threads
         self.numerics: Numerics = numerics
         self.isa: str = isa or _native.available()[0]
-        self._program: Program | None = None
+        self._inputs: tuple[Port, ...] = ()
+        self._outputs: tuple[Port, ...] = ()
         self._loaded: _native.Loaded | None = None
         self._lock = threading.Lock()
 
     def load(self, program: Program) -> None:
         """Takes a program, in place of the one before: packs its weights, plans its memory.
+
+        Nothing of the program is kept but its ports: without it, its weights' memory is free.
 
         Raises:
             DeviceError: memory or threads are short; the program before stays.
@@ -103,7 +106,8 @@ class Device:
         except MemoryError as exc:
             raise DeviceError(f"cannot load the program: {exc}") from exc
         with self._lock:
-            self._program, self._loaded = program, loaded
+            self._inputs, self._outputs = program.inputs, program.outputs
+            self._loaded = loaded
 
     def run(self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
         """Returns the outputs by name, float32 in the graph's own layout; batch N is N runs.
@@ -116,15 +120,15 @@ class Device:
             RequestError: an input is missing, has another shape, or is not finite in float16.
         """
         with self._lock:
-            if self._program is None or self._loaded is None:
+            if self._loaded is None:
                 raise DeviceError("cannot run: the NPU holds no program, load one first")
             items = [
-                _run_item(self._loaded, self._program, item)
-                for item in bind(self._program.inputs, x)
+                _run_item(self._loaded, self._inputs, self._outputs, item)
+                for item in bind(self._inputs, x)
             ]
             return {
                 port.name: _joined([item[i] for item in items])
-                for i, port in enumerate(self._program.outputs)
+                for i, port in enumerate(self._outputs)
             }
 
     def counters(self) -> dict[str, int]:
@@ -144,15 +148,17 @@ class Device:
     def close(self) -> None:
         """Gives threads and memory back; the device may load again."""
         with self._lock:
-            self._program = self._loaded = None
+            self._loaded = None
 
 
-def _run_item(loaded: _native.Loaded, program: Program, item: list[Array]) -> list[Array]:
-    outputs = [np.empty(port.shape, np.float32) for port in program.outputs]
-    bad = loaded.run([array.reshape(-1) for array in item], [out.reshape(-1) for out in outputs])
+def _run_item(
+    loaded: _native.Loaded, inputs: tuple[Port, ...], outputs: tuple[Port, ...], item: list[Array]
+) -> list[Array]:
+    arrays = [np.empty(port.shape, np.float32) for port in outputs]
+    bad = loaded.run([array.reshape(-1) for array in item], [out.reshape(-1) for out in arrays])
     if bad >= 0:
-        raise not_finite(program.inputs[bad])
-    return outputs
+        raise not_finite(inputs[bad])
+    return arrays
 
 
 def _joined(arrays: list[Array]) -> Array:

@@ -1,7 +1,8 @@
 """The NPU stage: the model's program on this process's device.
 
 Invariants:
-- A stage that exists holds a loaded program that is what the manifest says of it.
+- A stage that exists holds a loaded program that is what the manifest says of it; the file's bytes are
+  gone, the device has what it needs.
 
 Whether this process may use the host's one NPU now is ``edged.worker.main``'s to know.
 """
@@ -44,15 +45,16 @@ class NpuStage:
         isa: str | None = None,
         numerics: Numerics = "bfp",
     ) -> None:
-        self.program = npu.Program.load(folder / manifest.npu.program)
-        _check(manifest, self.program)
+        program = npu.Program.load(folder / manifest.npu.program)
+        _check(manifest, program)
+        self._inputs = program.inputs
         self.device = npu.open(threads=threads, isa=isa, numerics=numerics)
-        self.device.load(self.program)
+        self.device.load(program)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the program's inputs, batch of 1 first."""
-        return {port.name: port.shape for port in self.program.inputs}
+        return {port.name: port.shape for port in self._inputs}
 
     def run(
         self, values: Mapping[str, npt.NDArray[np.float32]]
@@ -65,7 +67,7 @@ class NpuStage:
         Raises:
             RequestError: an input has another shape, or is not finite in float16.
         """
-        return self.device.run({port.name: values[port.name] for port in self.program.inputs})
+        return self.device.run({port.name: values[port.name] for port in self._inputs})
 
     def close(self) -> None:
         """Gives the device's threads and memory back."""
