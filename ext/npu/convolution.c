@@ -221,54 +221,79 @@ struct convolving {
     const struct map_place *source, *target;
 };
 
-/* Where the elements of some pixels lie that read one row of the source, from x on in steps. */
-struct reading {
+/* Where the elements of a kernel position are to be told, for the pixels of a panel. */
+struct told {
     const uint8_t **elements;
-    const float **scale;
-    int count, x, step;
+    const float **scale; /* pointers, or NULL where the values of some blocks are wanted */
+    float *values;       /* [block][BFP_PART_PIXELS] */
+    int block, blocks;   /* the first, how many */
 };
 
-static void point_outside(const struct convolving *job, const struct reading *at, int from, int to)
+/* Pixels that read one row of the source, from x on in steps. */
+struct reading {
+    int pixel, count; /* of the panel: the first, how many */
+    int x, step;
+};
+
+static void tell_outside(const struct convolving *job, const struct told *to, int from, int end)
 {
-    for (int p = from; p < to; p++) {
-        at->elements[p] = job->npu->zero_row[job->source->zero != 0];
-        at->scale[p] = job->npu->zero_scale;
+    for (int p = from; p < end; p++) {
+        to->elements[p] = job->npu->zero_row[job->source->zero != 0];
+        if (to->scale != NULL)
+            to->scale[p] = job->npu->zero_scale;
+    }
+    for (int b = 0; b < to->blocks; b++)
+        for (int p = from; p < end; p++)
+            to->values[b * BFP_PART_PIXELS + p] = 0.0f;
+}
+
+/* Pixels from `from` on read the source at `at`, `at + step`, ... */
+static void tell_inside(const struct map_place *source, const struct told *to, int from, int end,
+                        ptrdiff_t at, ptrdiff_t step)
+{
+    const uint8_t *elements = source->block + at * (ptrdiff_t)source->block_stride;
+    const float *scale = source->scale + at * source->blocks;
+    ptrdiff_t bytes = step * (ptrdiff_t)source->block_stride, floats = step * source->blocks;
+    for (int p = from; p < end; p++, elements += bytes)
+        to->elements[p] = elements;
+    for (int p = from; to->scale != NULL && p < end; p++)
+        to->scale[p] = scale + (p - from) * floats;
+    for (int b = 0; b < to->blocks; b++) {
+        const float *of_block = scale + to->block + b;
+        for (int p = from; p < end; p++, of_block += floats)
+            to->values[b * BFP_PART_PIXELS + p] = *of_block;
     }
 }
 
-static void point_along(const struct convolving *job, const struct reading *at, int y)
+static void tell_row(const struct convolving *job, const struct reading *row, int y,
+                     const struct told *to)
 {
     const struct map_place *source = job->source;
-    int width = source->map.width, blocks = source->blocks;
-    int from = at->x < 0 ? smaller(ceil_div(-at->x, at->step), at->count) : 0;
-    int to = at->x < width ? smaller(ceil_div(width - at->x, at->step), at->count) : 0;
-    if (y < 0 || y >= source->map.height || from >= to)
-        from = to = at->count;
-    point_outside(job, at, 0, from);
-    point_outside(job, at, to, at->count);
-    const uint8_t *elements = source->block + (ptrdiff_t)y * width * (ptrdiff_t)source->block_stride;
-    const float *scale = source->scale + (ptrdiff_t)y * width * blocks;
-    ptrdiff_t stride = (ptrdiff_t)source->block_stride;
-    for (int p = from; p < to; p++) {
-        ptrdiff_t x = at->x + p * at->step;
-        at->elements[p] = elements + x * stride;
-        at->scale[p] = scale + x * blocks;
+    int width = source->map.width, first = row->pixel, last = first + row->count;
+    int from = row->x < 0 ? smaller(ceil_div(-row->x, row->step), row->count) : 0;
+    int end = row->x < width ? smaller(ceil_div(width - row->x, row->step), row->count) : 0;
+    if (y < 0 || y >= source->map.height || from >= end) {
+        tell_outside(job, to, first, last);
+        return;
     }
+    tell_outside(job, to, first, first + from);
+    tell_inside(source, to, first + from, first + end,
+                (ptrdiff_t)y * width + row->x + (ptrdiff_t)from * row->step, row->step);
+    tell_outside(job, to, first + end, last);
 }
 
-/* Where the elements of a kernel position lie, for every pixel of a panel. */
-static void point_at(const struct convolving *job, int position, int first, int pixels,
-                     const uint8_t **elements, const float **scale)
+static void tell_position(const struct convolving *job, int position, int first, int pixels,
+                          const struct told *to)
 {
     const struct npu_chain *chain = &job->step->chain;
     int dy = position / chain->kernel[1] * chain->dilation[0] - chain->pads[0];
     int dx = position % chain->kernel[1] * chain->dilation[1] - chain->pads[1];
     int width = job->target->map.width, y = first / width, x = first % width;
     for (int p = 0; p < pixels; y++, x = 0) {
-        int count = smaller(width - x, pixels - p), step = chain->stride[1];
-        struct reading at = {elements + p, scale + p, count, x * step + dx, step};
-        point_along(job, &at, y * chain->stride[0] + dy);
-        p += count;
+        int step = chain->stride[1];
+        struct reading row = {p, smaller(width - x, pixels - p), x * step + dx, step};
+        tell_row(job, &row, y * chain->stride[0] + dy, to);
+        p += row.count;
     }
 }
 
@@ -277,8 +302,9 @@ static void multiply(const struct convolving *job, struct scratch *scratch, int 
 {
     const struct convolution *conv = job->step->convolution;
     for (int position = 0; position < conv->positions; position++) {
+        struct told to = {scratch->elements, scratch->element_scale, NULL, 0, 0};
         if (!job->step->chain.expander)
-            point_at(job, position, first, pixels, scratch->elements, scratch->element_scale);
+            tell_position(job, position, first, pixels, &to);
         for (int group = 0; group < groups_of(conv); group++) {
             const struct bfp_tile *tiles =
                 tile_at(conv, row_block, group, position * conv->blocks);
@@ -346,20 +372,25 @@ static struct bfp_ending make_ending(const struct convolving *job, struct scratc
     return ending;
 }
 
-/* Points at the elements of a chunk. */
+/* Finds the elements of a chunk's parts. */
 static void find_parts(const struct convolving *job, struct scratch *scratch, int part, int count,
                        int first, int pixels)
 {
     int blocks = job->step->convolution->blocks, begin = part / blocks;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count;) {
         int position = (part + i) / blocks, block = (part + i) % blocks;
-        const uint8_t **elements = scratch->elements + (position - begin) * BFP_PART_PIXELS;
-        float *scales = scratch->part_scales + i * BFP_PART_PIXELS;
-        if (!job->step->chain.expander && (i == 0 || block == 0))
-            point_at(job, position, first, pixels, elements, scratch->element_scale);
-        for (int p = 0; p < pixels; p++)
-            scales[p] = scratch->element_scale[p][block];
-        scratch->parts[i] = (struct bfp_part){elements, (size_t)block * BFP_BLOCK, scales};
+        int some = smaller(blocks - block, count - i);
+        struct told to = {scratch->elements + (position - begin) * BFP_PART_PIXELS, NULL,
+                          scratch->part_scales + i * BFP_PART_PIXELS, block, some};
+        if (!job->step->chain.expander)
+            tell_position(job, position, first, pixels, &to);
+        for (int b = 0; b < some; b++, i++) {
+            float *values = to.values + b * BFP_PART_PIXELS;
+            for (int p = 0; job->step->chain.expander && p < pixels; p++)
+                values[p] = scratch->element_scale[p][block + b];
+            scratch->parts[i] =
+                (struct bfp_part){to.elements, (size_t)(block + b) * BFP_BLOCK, values};
+        }
     }
 }
 
