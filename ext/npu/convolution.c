@@ -154,7 +154,7 @@ static void divide(const struct npu *npu, struct convolution *conv, const struct
     conv->panels = ceil_div(pixels, conv->panel);
 }
 
-static int allocate(const struct npu *npu, struct convolution *conv, const struct npu_chain *chain)
+static int allocate(struct npu *npu, struct convolution *conv, const struct npu_chain *chain)
 {
     size_t weights, all_rows;
     conv->tiles = npu_allocate((size_t)conv->row_blocks * (size_t)groups_of(conv) *
@@ -164,7 +164,7 @@ static int allocate(const struct npu *npu, struct convolution *conv, const struc
     if (conv->tiles == NULL || conv->bias == NULL)
         return 0;
     lay_out(conv, &weights, &all_rows);
-    conv->weights = npu_allocate(weights, 1);
+    conv->weights = npu_store(&npu->weights, weights);
     conv->scales = npu_allocate(all_rows, sizeof *conv->scales);
     conv->starts = npu_allocate(all_rows, sizeof *conv->starts);
     conv->plan_bytes = (size_t)npu->kernels->plan_bytes;
@@ -206,7 +206,6 @@ void npu_free_convolution(struct convolution *conv)
     if (conv == NULL)
         return;
     free(conv->tiles);
-    free(conv->weights);
     free(conv->scales);
     free(conv->starts);
     free(conv->plans);

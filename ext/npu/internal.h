@@ -81,6 +81,13 @@ struct step {
     int completes;       /* a copy that is the last into its target */
 };
 
+/* Memory for the weights of all convolutions, close together. */
+struct store {
+    struct store_piece *last;
+    uint8_t *next;
+    size_t left;
+};
+
 struct npu {
     const struct bfp_kernels *kernels;
     struct pool *pool;
@@ -93,6 +100,7 @@ struct npu {
     struct npu_port *inputs, *outputs;
     int input_count, output_count;
     uint8_t *arena;
+    struct store weights;
     uint8_t *zero_row[2]; /* elements outside the image: all 0, all 128 */
     float *zero_scale;
     struct scratch *scratch; /* [threads] */
@@ -102,6 +110,9 @@ struct npu {
 };
 
 /* memory.c */
+/* Zeroed memory, aligned to a cache line, that is freed with the store only; NULL when short. */
+void *npu_store(struct store *store, size_t bytes);
+void npu_free_store(struct store *store);
 /* Aligned, zeroed memory; NULL when short. Freed by free(). */
 void *npu_allocate(size_t count, size_t size);
 /* Places maps in an arena by their lifetimes. Returns 0 when memory is short. */

@@ -1,8 +1,23 @@
 /* Memory, and where feature maps live in it: one arena, in which maps that are never alive together share bytes. */
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "internal.h"
+
+enum {
+    HUGE_PAGE = 2 << 20,
+    STORE_BYTES = 2 * HUGE_PAGE /* of a piece of a store at least */
+};
+
+/* In huge pages, where the system gives them: processors fetch ahead within a page only. */
+static void *allocate_huge(size_t bytes)
+{
+    void *memory = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    if (memory != NULL)
+        madvise(memory, bytes, MADV_HUGEPAGE); /* a wish: refused, it is slower */
+    return memory;
+}
 
 void *npu_allocate(size_t count, size_t size)
 {
@@ -11,8 +26,40 @@ void *npu_allocate(size_t count, size_t size)
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - CACHE_LINE)
         return NULL;
     bytes = (bytes + CACHE_LINE) / CACHE_LINE * CACHE_LINE;
-    memory = aligned_alloc(CACHE_LINE, bytes);
+    memory = bytes < HUGE_PAGE ? aligned_alloc(CACHE_LINE, bytes) : allocate_huge(bytes);
     return memory != NULL ? memset(memory, 0, bytes) : NULL;
+}
+
+/* A piece of a store: its memory follows in the same allocation. */
+struct store_piece {
+    struct store_piece *before;
+};
+
+void *npu_store(struct store *store, size_t bytes)
+{
+    bytes = (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    if (bytes > store->left) {
+        size_t whole = bytes + CACHE_LINE > STORE_BYTES ? bytes + CACHE_LINE : STORE_BYTES;
+        struct store_piece *piece = whole > bytes ? allocate_huge(whole) : NULL;
+        if (piece == NULL)
+            return NULL;
+        piece->before = store->last;
+        store->last = piece;
+        store->next = (uint8_t *)piece + CACHE_LINE;
+        store->left = whole - CACHE_LINE;
+    }
+    void *memory = store->next;
+    store->next += bytes;
+    store->left -= bytes;
+    return memset(memory, 0, bytes);
+}
+
+void npu_free_store(struct store *store)
+{
+    for (struct store_piece *piece = store->last, *before; piece != NULL; piece = before) {
+        before = piece->before;
+        free(piece);
+    }
 }
 
 struct span {

@@ -250,6 +250,7 @@ void npu_unload(struct npu *npu)
         free(npu->steps[s].bias);
         free(npu->steps[s].weights);
     }
+    npu_free_store(&npu->weights);
     free_scratch(npu);
     free(npu->zero_row[0]);
     free(npu->zero_row[1]);
