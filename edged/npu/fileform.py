@@ -267,7 +267,9 @@ class _Decoder:
             raise ModelError(f"cannot read program: constant at unit {unit} leaves the data")
         end = unit * DATA_UNIT + 2 * count
         if any(self.constants[end : unit * DATA_UNIT + padded(2 * count)]):
-            raise ModelError(f"cannot read program: after the constant at unit {unit} is no padding")
+            raise ModelError(
+                f"cannot read program: after the constant at unit {unit} is no padding"
+            )
         return np.frombuffer(raw, "<f2").reshape(shape)
 
     def _window(self, read: tuple[int, tuple[int, ...]]) -> Window:

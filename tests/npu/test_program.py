@@ -83,7 +83,9 @@ def test_a_damaged_program_is_refused_or_still_a_program(data: st.DataObject) ->
 
 def test_nothing_hides_between_the_constants() -> None:
     good = program(RELU).to_bytes()
-    bias = max(chain.bias.nbytes for chain in program(RELU).chains if isinstance(chain, Convolution))
+    bias = max(
+        chain.bias.nbytes for chain in program(RELU).chains if isinstance(chain, Convolution)
+    )
     assert bias % 64 != 0
     for at in (len(good) - 1, len(good) - 64 + bias % 64):
         changed = bytearray(good)
