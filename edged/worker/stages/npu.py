@@ -1,8 +1,8 @@
 """The NPU stage: the model's program on this process's device.
 
 Invariants:
-- A stage that exists holds a loaded program that is what the manifest says of it; the file's bytes are
-  gone, the device has what it needs.
+- A stage that exists holds a loaded program that is what the manifest says of it; the file's bytes
+  are gone, the device has what it needs.
 
 Whether this process may use the host's one NPU now is ``edged.worker.main``'s to know.
 """
