@@ -13,7 +13,7 @@ openvino-int8          the same QDQ graph; the precision of the rest is OpenVINO
 
 Where a graph joins channels there is a second quantised one, in which Concat and BatchNormalization
 stay float32: DenseNet's other one ends OpenVINO 2026.4 with a segmentation fault. An int8 engine
-is given whichever it runs faster. Leaving more in float32 made both slower, on every network.
+is given whichever it runs faster. Leaving more in float32 was not faster on ResNet, VGG or SSD.
 
 Every one runs batch 1 on the same processors with the same number of threads, reads one input that
 stays where it is and writes outputs that stay where they are, as far as its interface allows.

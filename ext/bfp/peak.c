@@ -55,12 +55,8 @@ BODY(avx512vnni, ZERO_512(0) ZERO_512(1) ACCUMULATE_24(ZERO_512), ACCUMULATE_24(
 BODY(avxvnni, ZERO_256(0) ZERO_256(1) ACCUMULATE_12(ZERO_256),
      ACCUMULATE_12(DOT_256) ACCUMULATE_12(DOT_256))
 
-#define DOT_AVX2(r)                                                                                \
-    "vpmaddubsw %%ymm1, %%ymm0, %%ymm2\n\t"                                                        \
-    "vpmaddwd %%ymm1, %%ymm2, %%ymm3\n\t"                                                          \
-    "vpaddd %%ymm3, %%ymm" #r ", %%ymm" #r "\n\t"
-BODY(avx2, ZERO_256(0) ZERO_256(1) ACCUMULATE_12(ZERO_256),
-     ACCUMULATE_12(DOT_AVX2) ACCUMULATE_12(DOT_AVX2))
+#define MULTIPLY_AVX2(r) "vpmaddubsw %%ymm1, %%ymm0, %%ymm" #r "\n\t"
+BODY(avx2, ZERO_256(0) ZERO_256(1), ACCUMULATE_12(MULTIPLY_AVX2) ACCUMULATE_12(MULTIPLY_AVX2))
 
 static const struct peak peaks[] = {
     {"avx512vnni", avx512vnni, 24 * 64},

@@ -8,7 +8,7 @@
  *
  *   avx512vnni  vpdpbusd on 512 bits
  *   avxvnni     vpdpbusd on 256 bits, VEX form
- *   avx2        vpmaddubsw, vpmaddwd, vpaddd on 256 bits: four products a lane in three instructions
+ *   avx2        vpmaddubsw on 256 bits, without the additions that have to follow it
  *   neon        udot on 128 bits
  *
  * Operands stay in registers and every accumulator is independent, so nothing but the multipliers (and
