@@ -55,7 +55,7 @@ class Toolchain:
         self._prefix = f"{machine}-linux-gnu-" if foreign else ""
         self._sanitize = sanitize and not foreign and bool(os.environ.get("EDGED_SANITIZE"))
         self._setup = setup_py()
-        self._run = [_needed(f"qemu-{machine}-static", f"qemu-{machine}")] if foreign else []
+        self.emulator = [_needed(f"qemu-{machine}-static", f"qemu-{machine}")] if foreign else []
         self._gcc = _needed(self._prefix + "gcc")
         # An emulator has no use for this machine's own shared libraries.
         self._link = ["-static"] if foreign else []
@@ -84,11 +84,18 @@ class Toolchain:
         self._must([self._gcc, *self._link, *sanitize, *objects, "-lm", "-lpthread", "-o", target])
         return target
 
+    def extension(self, source: Path, include: Sequence[Path], target: Path) -> None:
+        """Makes a Python module of C from Cython and edged's libraries."""
+        folders = [f"-I{folder}" for folder in ("ext", *include)]
+        objects = [file for files in self.libraries().values() for file in files]
+        flags = ["-O2", "-fPIC", "-shared", "-w", *folders]
+        self._must([self._gcc, *flags, source, *objects, "-lm", "-lpthread", "-o", target])
+
     def run(
         self, program: Path, *arguments: str | Path, cpu: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs a program, on another kind of emulated processor than the best if one is named."""
-        emulated = [*self._run, *(["-cpu", cpu] if cpu is not None else [])]
+        emulated = [*self.emulator, *(["-cpu", cpu] if cpu is not None else [])]
         return run([*emulated, program, *arguments], 300)
 
     def binutil(self, name: str, *arguments: str | Path) -> str:
