@@ -326,22 +326,22 @@ static struct bfp_finish find_end(const struct convolving *job, int row_block, i
 {
     const struct npu_chain *chain = &job->step->chain;
     const struct map_place *target = job->target;
-    size_t channels = (size_t)target->map.channels, row = (size_t)row_block * BFP_BLOCK;
-    size_t at = (size_t)first * channels + row;
+    const struct map_place *other = chain->other < 0 ? NULL : &job->npu->maps[chain->other];
+    size_t row = (size_t)row_block * BFP_BLOCK;
     struct bfp_finish to = {
         .bias = job->step->convolution->bias + row,
-        .residual_stride = channels,
+        .residual_stride = other == NULL ? 0 : other->pitch,
         .activation = chain->activation,
-        .halves_stride = channels,
+        .halves_stride = target->pitch,
         .block_stride = target->block_stride,
         .scale_stride = (size_t)target->blocks,
         .mantissa = job->npu->mantissa,
         .zero = target->zero,
     };
-    if (chain->other >= 0)
-        to.residual = job->npu->maps[chain->other].halves + at;
+    if (other != NULL)
+        to.residual = other->halves + (size_t)first * other->pitch + row;
     if (target->halves != NULL)
-        to.halves = target->halves + at;
+        to.halves = target->halves + (size_t)first * target->pitch + row;
     if (target->block != NULL) {
         to.block = target->block + (size_t)first * target->block_stride + row;
         to.scale = target->scale + (size_t)first * (size_t)target->blocks + row_block;

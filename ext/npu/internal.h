@@ -26,6 +26,11 @@ struct map_place {
     float *floats;    /* [pixel][channel], in the float32 mode only */
     int blocks;
     size_t block_stride; /* bytes of a pixel's elements */
+    size_t pitch;        /* halves from pixel to pixel */
+    int within;          /* the map that its float16 values lie inside, or -1 */
+    size_t shift;        /* there: the channel of its first */
+    int root;            /* the outermost of these maps, itself if there is none */
+    size_t root_shift;   /* there: likewise */
     uint8_t zero;        /* what element 0 is stored as: 0 where nothing is negative, else 128 */
 };
 
@@ -79,6 +84,7 @@ struct step {
     float *weights;      /* float32 mode: [position][channel][row] */
     int clears;          /* a copy that is the first into its target */
     int completes;       /* a copy that is the last into its target */
+    int in_place;        /* a copy whose source lies there already */
 };
 
 /* Memory for the weights of all convolutions, close together. */
@@ -117,6 +123,10 @@ void npu_free_store(struct store *store);
 void *npu_allocate(size_t count, size_t size);
 /* Places maps in an arena by their lifetimes. Returns 0 when memory is short. */
 int npu_place_maps(struct npu *npu);
+
+/* concat.c */
+/* Finds the maps that lie inside others. Returns 0 when memory is short. */
+int npu_join_maps(struct npu *npu);
 
 /* convolution.c */
 struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain);

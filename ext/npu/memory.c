@@ -92,7 +92,7 @@ static void describe(const struct npu *npu, struct map_place *place, struct span
         span->bytes = aligned((size_t)pixels_of(map) * (size_t)map->channels * sizeof(float));
         return;
     }
-    if (map->memories & (NPU_FLOAT16 | NPU_OUTPUT))
+    if (place->within < 0 && map->memories & (NPU_FLOAT16 | NPU_OUTPUT))
         span->bytes += halves_bytes(map);
     if (map->memories & NPU_BLOCK)
         span->bytes += block_bytes(place) +
@@ -116,6 +116,11 @@ static void lifetimes(const struct npu *npu, struct span *spans)
     }
     for (int i = 0; i < npu->output_count; i++)
         spans[npu->outputs[i].map].last = npu->step_count;
+    for (int m = 0; m < npu->map_count; m++) { /* a map lives as long as those inside it */
+        struct span *root = &spans[npu->maps[m].root];
+        root->first = smaller(root->first, spans[m].first);
+        root->last = spans[m].last > root->last ? spans[m].last : root->last;
+    }
 }
 
 /* The lowest place that is free while the span is alive, among those placed before it. */
@@ -143,7 +148,7 @@ static void point(const struct npu *npu, struct map_place *place, const struct s
         place->floats = (float *)at;
         return;
     }
-    if (place->map.memories & (NPU_FLOAT16 | NPU_OUTPUT)) {
+    if (place->within < 0 && place->map.memories & (NPU_FLOAT16 | NPU_OUTPUT)) {
         place->halves = (uint16_t *)at;
         at += halves_bytes(&place->map);
     }
@@ -188,6 +193,9 @@ int npu_place_maps(struct npu *npu)
     }
     for (int m = 0; done && m < npu->map_count; m++)
         point(npu, &npu->maps[m], &spans[m]);
+    for (int m = 0; done && m < npu->map_count; m++)
+        if (npu->maps[m].within >= 0)
+            npu->maps[m].halves = npu->maps[npu->maps[m].root].halves + npu->maps[m].root_shift;
     free(spans);
     free(sorted);
     free(order);

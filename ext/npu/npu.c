@@ -202,7 +202,7 @@ struct npu *npu_load(const struct npu_specification *specification, enum npu_num
     if (done) {
         find_signs(npu);
         find_copies(npu);
-        done = npu_place_maps(npu);
+        done = npu_join_maps(npu) && npu_place_maps(npu);
     }
     pool_wake(pool);
     for (int s = 0; done && s < npu->step_count; s++)

@@ -4,6 +4,8 @@
 
 #include "internal.h"
 
+enum { ENOUGH_ITEMS = 4 };
+
 struct rows {
     struct npu *npu;
     const struct step *step;
@@ -22,7 +24,7 @@ void npu_quantise_pixel(const struct npu *npu, const struct map_place *map, int 
 
 static const uint16_t *row_of(const struct map_place *map, int pixel, int channel)
 {
-    return map->halves + (size_t)pixel * (size_t)map->map.channels + channel;
+    return map->halves + (size_t)pixel * map->pitch + channel;
 }
 
 /* Collects the pixels inside the image under a window; returns how many. */
@@ -157,7 +159,8 @@ static void run_copy(struct npu *npu, struct rows *job)
     int pixels = pixels_of(&target->map);
     if (job->step->clears)
         memset(target->halves, 0, (size_t)pixels * (size_t)target->map.channels * sizeof(uint16_t));
-    pool_run(npu->pool, copy_item, job, job->step->chain.extent[0]);
+    if (!job->step->in_place)
+        pool_run(npu->pool, copy_item, job, job->step->chain.extent[0]);
     if (job->step->completes && target->block != NULL)
         pool_run(npu->pool, quantise_item, job, ceil_div(pixels, COPY_PIXELS));
 }
@@ -172,8 +175,9 @@ void npu_run_rows(struct npu *npu, const struct step *step)
         run_copy(npu, &job);
         return;
     }
-    if (chain->kind != NPU_NORM)
-        job.channel_items = job.target->blocks;
     int pixel_items = ceil_div(pixels_of(&job.target->map), COPY_PIXELS);
+    /* A pixel's channels lie together, so they are taken together where that leaves enough items. */
+    if (chain->kind != NPU_NORM && (chain->kind != NPU_SCALE || pixel_items < ENOUGH_ITEMS))
+        job.channel_items = job.target->blocks;
     pool_run(npu->pool, rows_item, &job, pixel_items * job.channel_items);
 }

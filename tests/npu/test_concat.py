@@ -1,4 +1,4 @@
-"""Concatenations of concatenations: wherever maps lie in memory, bits are the reference's."""
+"""Concatenations of concatenations: maps lie inside others, and bits are the reference's."""
 
 from __future__ import annotations
 
