@@ -19,7 +19,17 @@ BFP = ["ext/bfp/kernels.h", "ext/bfp/block.h", "ext/bfp/rows.inc"]
 YMM = [*BFP, "ext/bfp/x86/ymm.inc"]
 ZMM = [*BFP, "ext/bfp/x86/avx512vnni_convolve.inc"]
 NPU = ["ext/npu/npu.h", "ext/npu/internal.h", "ext/npu/pool.h", *BFP]
-NPU_SOURCES = ("npu", "memory", "concat", "convolution", "expander", "rows", "ports", "float32", "pool")
+NPU_SOURCES = (
+    "npu",
+    "memory",
+    "concat",
+    "convolution",
+    "expander",
+    "rows",
+    "ports",
+    "float32",
+    "pool",
+)
 
 
 class Library(NamedTuple):
