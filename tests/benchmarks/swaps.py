@@ -260,6 +260,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path, help="folder to keep the models' images in")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="edged-"))
+    folder.chmod(0o711)  # a container's user passes through
     images = given.images or folder
     references = [f"oci:{images / f'model-{number}'}" for number in (1, 2)]
     if not (images / "model-2").exists():
