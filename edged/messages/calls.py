@@ -9,7 +9,8 @@ from edged.errors import RequestError
 if TYPE_CHECKING:
     import grpc
 
-_OURS = ("Deadline Exceeded", "no reason given")  # what grpc says itself; a server says more
+# What grpc says itself, also within other words; a server says more.
+_OURS = ("Deadline Exceeded", "no reason given")
 
 
 def request_error(error: grpc.RpcError, target: str, unreachable: str) -> RequestError:
@@ -22,7 +23,7 @@ def request_error(error: grpc.RpcError, target: str, unreachable: str) -> Reques
     """
     code = str(getattr(error, "code", lambda: None)() or "").rpartition(".")[2] or "UNKNOWN"
     details = str(getattr(error, "details", lambda: None)() or "no reason given")
-    if code == "DEADLINE_EXCEEDED" and details.startswith(_OURS):
+    if code == "DEADLINE_EXCEEDED" and any(text in details for text in _OURS):
         details = f"no answer from {target} in time"
     elif code == "UNAVAILABLE" and "connect" in details.lower():
         details = unreachable
