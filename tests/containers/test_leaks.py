@@ -52,7 +52,7 @@ def swap(box: Box, references: list[str]) -> Callable[[int], None]:
 
 @pytest.mark.long
 def test_swaps_leave_nothing_behind(fake_box: Box) -> None:
-    fake_box.start("--window", "0")
+    fake_box.start("--window", "0.1")
     assert fake_box.daemon is not None
     pid = fake_box.daemon.pid
     once = swap(

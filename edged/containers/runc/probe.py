@@ -43,14 +43,17 @@ async def probe(folder: Path) -> str:
 
 def main() -> int:
     """Returns the exit status."""
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=sys.argv[1]) as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=sys.argv[1]) as name:
+            folder = Path(name)
+            folder.chmod(0o711)
             print(asyncio.run(probe(folder)))  # noqa: T201 - it is a command
-        except EdgedError as exc:
-            print(exc)  # noqa: T201
-            return 1
+    except OSError as exc:
+        print(f"cannot make a folder in {sys.argv[1]}: {exc.strerror}")  # noqa: T201
+        return 1
+    except EdgedError as exc:
+        print(exc)  # noqa: T201
+        return 1
     return 0
 
 
