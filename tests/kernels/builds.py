@@ -100,12 +100,12 @@ class Toolchain:
 
     def binutil(self, name: str, *arguments: str | Path) -> str:
         """Returns what one of the binutils says."""
-        done = run([_needed(self._prefix + name), *arguments], 60)
+        done = run([_needed(self._prefix + name), *arguments], 300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def _must(self, command: Sequence[str | Path]) -> None:
-        done = run(command, 120)
+        done = run(command, 300)
         assert done.returncode == 0, done.stderr
         assert not done.stderr, done.stderr  # warnings
 
