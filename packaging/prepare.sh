@@ -87,6 +87,10 @@ missing_test_packages() {
             echo "$program"
         fi
     done
+    # Another clock, for a device whose own is wrong; the library does it, the command is beside it.
+    if ! command -v faketime >/dev/null; then
+        echo faketime
+    fi
     # The kernels for ARM: a compiler, its C library, an emulator.
     if ! command -v aarch64-linux-gnu-gcc >/dev/null; then
         echo gcc-aarch64-linux-gnu

@@ -54,22 +54,52 @@ def own_server(folder: Path, image: str, flags: Sequence[str] = ()) -> Iterator[
         DeviceError: it does not start.
         FetchError: it does not take the image.
     """
-    run_dir, log = folder / "run", folder / "log"
-    run_dir.mkdir(mode=0o700)
-    command = ["run", "--state-dir", str(folder / "state"), "--run-dir", str(run_dir)]
     # Whoever measures an image has it on this host, and runs it in a daemon of its own.
-    command += ["--listen", "127.0.0.1:0", "--runtime", "process", "--verify", "off", *flags]
+    with started(folder, ["--runtime", "process", "--verify", "off", *flags]) as target:
+        status = deploy(folder, image)
+        yield Served(target, status)
+
+
+@contextlib.contextmanager
+def started(folder: Path, flags: Sequence[str]) -> Iterator[str]:
+    """Starts a daemon on the folders in ``folder``; stops it when the block ends.
+
+    Args:
+        folder: with a path short enough for sockets in it; what an earlier daemon left is used.
+        flags: for ``edged run``.
+
+    Yields:
+        Where its data edge listens, once it says that it does.
+
+    Raises:
+        DeviceError: it does not start.
+    """
+    run_dir, log, notify = folder / "run", folder / "log", folder / "notify"
+    run_dir.mkdir(mode=0o755, exist_ok=True)
+    notify.unlink(missing_ok=True)
+    command = ["run", "--state-dir", str(folder / "state"), "--run-dir", str(run_dir)]
+    command += ["--listen", "127.0.0.1:0", *flags]
     with contextlib.ExitStack() as stack:
         notices = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        notices.bind(str(folder / "notify"))
-        environ = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
+        notices.bind(str(notify))
+        environ = {**os.environ, "NOTIFY_SOCKET": str(notify)}
         out = stack.enter_context(log.open("wb"))
         daemon = subprocess.Popen(_edged(command), stdout=out, stderr=out, env=environ)
         stack.callback(_stop, daemon)
         _wait_ready(daemon, notices, log)
-        _command("deploy", image, "--run-dir", str(run_dir))
-        status = json.loads(_command("status", "--json", "--run-dir", str(run_dir)))
-        yield Served(f"unix:{run_dir / 'grpc.sock'}", status)
+        yield f"unix:{run_dir / 'grpc.sock'}"
+
+
+def deploy(folder: Path, image: str) -> dict[str, Any]:
+    """Deploys an image to the daemon on ``folder``; returns what ``edged status`` says then.
+
+    Raises:
+        FetchError: it does not take the image.
+    """
+    run_dir = ("--run-dir", str(folder / "run"))
+    _command("deploy", image, *run_dir)
+    status: dict[str, Any] = json.loads(_command("status", "--json", *run_dir))
+    return status
 
 
 def _edged(arguments: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """``edged bench``: how fast a ResNet-50 is served here, beside onnxruntime in the same run.
 
 ``edged bench serve`` puts load on a server; see ``edged.cli._bench_serve``. ``edged bench engine``
-compares engines without a server; see ``edged.cli._bench_engine``.
+compares engines without a server; see ``edged.cli._bench_engine``. ``edged bench start`` measures
+starts; see ``edged.cli._bench_start``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edged.cli import _bench_engine, _bench_serve
+from edged.cli import _bench_engine, _bench_serve, _bench_start
 from edged.cli._table import table
 from edged.errors import ConfigError
 
@@ -60,12 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _bench_serve.add_arguments(serve)
     engine = others.add_parser("engine", help=_bench_engine.HELP, description=_bench_engine.HELP)
     _bench_engine.add_arguments(engine)
+    start = others.add_parser("start", help=_bench_start.HELP, description=_bench_start.HELP)
+    _bench_start.add_arguments(start)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and shows the figures, in milliseconds."""
     if args.what == "engine":
         return _bench_engine.run(args)
+    if args.what == "start":
+        return _bench_start.run(args)
     return _bench_serve.run(args) if args.what == "serve" else _compare(args)
 
 

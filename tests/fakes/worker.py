@@ -63,7 +63,8 @@ class Worker:
             return 3
         if hello == "hang":
             signal.pause()
-        time.sleep(self._behaviour.get("hello_after", 0))
+        if "hello_after" in self._behaviour:
+            time.sleep(self._behaviour["hello_after"])
         if hello == "abort":
             os.abort()
         if hello == "memory":
@@ -94,7 +95,8 @@ class Worker:
         what = self._behaviour.get(name)
         if what == "hang":
             signal.pause()
-        time.sleep(self._behaviour.get(f"{name}_after", 0))
+        if f"{name}_after" in self._behaviour:
+            time.sleep(self._behaviour[f"{name}_after"])
         if what == "exit":
             os._exit(4)
         if what == "refuse":
