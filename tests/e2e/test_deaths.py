@@ -93,8 +93,7 @@ def test_the_third_restart_comes_after_ten_seconds(serving: Device) -> None:
 def test_a_model_that_does_not_come_back_holds_requests_for_five_seconds(
     serving: Device,
 ) -> None:
-    folder = next((serving.state / "models").iterdir())
-    (folder / "behaviour.json").write_text('{"hello": "hang"}')
+    serving.change_behaviour({"fake": {"hello": "hang"}})
     serving.kill_worker()
     began = time.monotonic()
     error = refusal(serving, b"x")

@@ -56,10 +56,15 @@ def test_float32_mode_agrees_with_the_reference_s(program: npu.Program, seed: in
     device = npu.open(threads=2, numerics="float32")
     device.load(program)
     expected = npu.reference.run(program, x, numerics="float32")
+    # Sums are taken in another order. What that may change depends on the program, which may clip
+    # or normalise what almost cancels: as much as a little noise in the inputs does.
+    noise = np.random.default_rng(seed)
+    near = x * (1 + 2.0**-18 * noise.choice((-1, 1), x.shape)).astype(np.float32)
+    moved = npu.reference.run(program, near, numerics="float32")
     for name, y in device.run(x).items():
-        # A clip hides how large the sums before it were, whose last places differ.
         scale = max(1.0, float(np.abs(expected[name]).max()))
-        np.testing.assert_allclose(y / scale, expected[name] / scale, atol=1e-3)
+        bound = 1e-4 * scale + 8 * float(np.abs(moved[name] - expected[name]).max())
+        assert float(np.abs(y - expected[name]).max()) <= bound
 
 
 def _layer(channels: int = 64, rows: int = 64, gain: float = 1.0) -> npu.Program:
