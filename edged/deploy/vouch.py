@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from edged.errors import VerifyError
+from edged.errors import StoreError, VerifyError
 
 if TYPE_CHECKING:
     from edged.deploy.admission import Trust
@@ -39,6 +39,12 @@ class Voucher:
             FetchError: the image is not kept any more.
             ModelError, StoreError: it cannot be read, or not be unpacked.
         """
+        try:
+            return self._vouch(slot)
+        except OSError as exc:  # from a disk that fails in an unexpected place
+            raise StoreError(f"cannot verify {slot.digest}: {exc}") from exc
+
+    def _vouch(self, slot: Slot) -> bool:
         image = self._store.kept_image(slot)
         self._trust.signer(image)
         try:

@@ -34,7 +34,7 @@ START_LIMIT = 20.0  # seconds to load and encode a model
 RUN_LIMIT = 60.0  # for one request, whatever its batch; beyond it the worker counts as hung
 STOP_LIMIT = 2.0
 BEHIND_SHARE = 0.25  # of its time to load, in which a process may wait behind others
-EXIT_LIMIT = 0.25  # from a broken link to the end of the process, before it is killed
+EXIT_LIMIT = 1.0  # from a broken link to the end of the process, before it is killed
 TEXT_LIMIT = 256
 
 

@@ -35,6 +35,8 @@ def compare(
         ModelError: the image asks for something that is not allowed.
         StoreError: the disk cannot be read.
     """
+    if not root.is_dir():
+        raise VerifyError(f"cannot use {root}: it is missing")
     Comparer(root, limits or Limits()).add_layers(layers)
 
 

@@ -176,16 +176,16 @@ class Unpacker:
                 f"{self._limits.total_bytes} in all may be",
             )
         self._left_bytes -= entry.size
+        self._files.add(target)
+
+    def _write(self, target: Path, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
+        self._count(target, entry, what)
         free = shutil.disk_usage(self._root).free
         if free < entry.size + SPARE_BYTES:  # a compressed layer may hold more than it said
             raise StoreError(
                 f"cannot unpack {what}: {entry.name[:200]!r} needs {entry.size} bytes and "
                 f"{SPARE_BYTES} to spare, {free} are free"
             )
-        self._files.add(target)
-
-    def _write(self, target: Path, entry: tar.Entry, reader: tar.TarReader, what: str) -> None:
-        self._count(target, entry, what)
         with atomic.create(target, expected=entry.size) as out:
             while chunk := reader.read(CHUNK):
                 out.write(chunk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,9 +46,7 @@ def until(device: Device, state: str) -> VersionStatus:
 
 def behave(device: Device, **behaviour: str) -> None:
     """Makes the worker of the deployed model do this when it is started again."""
-    (path,) = device.state.rglob("behaviour.json")
-    path.chmod(0o644)
-    path.write_text(json.dumps({"name": "fake", **behaviour}))
+    device.change_behaviour({"fake": behaviour})
 
 
 @pytest.fixture

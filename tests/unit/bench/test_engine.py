@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -505,8 +506,12 @@ def test_a_worker_s_memory_is_read_after_it_has_answered(tmp_path: Path) -> None
 
 
 def test_a_daemon_without_a_worker_is_told() -> None:
-    with pytest.raises(DeviceError, match="cannot find the worker"):
-        residence._worker(os.getpid())
+    with subprocess.Popen(["sleep", "60"]) as alone:
+        try:
+            with pytest.raises(DeviceError, match="cannot find the worker"):
+                residence._worker(alone.pid)
+        finally:
+            alone.kill()
 
 
 @pytest.fixture(scope="module")
