@@ -176,15 +176,15 @@ class Daemon:
     def _begin(self) -> None:
         """Starts the current model, and whoever changes it after that."""
         store = self._store
-        begun = self._start_task("begin", self._bring_up(store))
-        self._reconciling = self._start_task("reconcile", self._reconciler.run(begun))
+        begun = self._start_task("begin", self._service.begin(store.current, store.previous))
+        self._reconciling = self._start_task(
+            "reconcile", self._reconciler.run(begun, self._examine_store)
+        )
         interval = systemd.watchdog_interval()
         if interval is not None:
             self._start_task("watchdog", _watchdog(interval))
 
-    async def _bring_up(self, store: Store) -> None:
-        """Serves what was in service, then has the store checked before anybody changes it."""
-        await self._service.begin(store.current, store.previous)
+    async def _examine_store(self) -> None:
         self._store_faults = await asyncio.to_thread(self._check_store)
 
     def _check_store(self) -> list[str]:

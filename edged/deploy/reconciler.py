@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
@@ -181,14 +181,22 @@ class Reconciler(Generic[Candidate]):
 
     # -- the loop
 
-    async def run(self, begun: asyncio.Task[None]) -> None:
+    async def run(
+        self, begun: asyncio.Task[None], examine: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Works until it is cancelled; what is under way is then given up, and what waits fails.
 
         Args:
             begun: brings what was in service before the start back into it; goes first.
+            examine: looks at the store before anything in it is changed.
         """
         try:
             await asyncio.wait([begun])
+            self._records.started(self._store.current)
+            if self._store.on_trial:
+                self.trial.begin(self._records.history.open_window)
+            if examine is not None:
+                await examine()
             await self._take_up()
             while True:
                 while self._targets:
@@ -204,9 +212,6 @@ class Reconciler(Generic[Candidate]):
     async def _take_up(self) -> None:
         """Goes on where edged ended, however it ended."""
         current = self._store.current
-        self._records.started(current)
-        if self._store.on_trial:
-            self.trial.begin(self._records.history.open_window)
         unfinished = self._records.journal.read()
         if unfinished is None:
             await asyncio.to_thread(self._store.collect)  # what a crash may have left
