@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged.manifest import Preprocess
+from edged.manifest import ImageStage, Manifest, Preprocess
 
 _CELL = 16  # pixels between the points that a picture's light is drawn at
 _NOISE = 32  # grey levels of its grain
@@ -83,6 +83,26 @@ def normalised(pixels: npt.NDArray[np.uint8], preprocess: Preprocess) -> npt.NDA
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)
     return np.ascontiguousarray(halves.astype(np.float32))[None]
+
+
+def inputs(manifest: Manifest, seed: int) -> dict[str, Any]:
+    """Returns one item for each of a model's inputs, as ``Pipeline.run`` takes them.
+
+    Args:
+        manifest: of the model; where an image stage reads an input, a picture is drawn for it.
+        seed: equal seeds draw equal items.
+    """
+    drawing = Drawing(seed)
+    images = {s.input: s.preprocess for s in manifest.stages if isinstance(s, ImageStage)}
+    found: dict[str, Any] = {}
+    for spec in manifest.signature.inputs:
+        if spec.name in images:
+            size = source_size(images[spec.name])
+            found[spec.name] = [write_png(drawing.picture(*size))]
+        else:
+            shape = tuple(1 if side == -1 else side for side in spec.shape)
+            found[spec.name] = drawing.array(shape, spec.type)
+    return found
 
 
 def source_size(preprocess: Preprocess) -> tuple[int, int]:

@@ -62,19 +62,13 @@ def _npu_inputs(manifest: Manifest, program: npu.Program) -> Arrays:
 
 def pipeline_inputs(manifest: Manifest) -> tuple[bytes, dict[str, Any]]:
     """Returns the file of the pipeline's inputs, and them as ``Pipeline.run`` takes them."""
-    drawing = draw.Drawing(_SEED + 1)
-    images = {s.input: s.preprocess for s in manifest.stages if isinstance(s, ImageStage)}
+    sent = draw.inputs(manifest, _SEED + 1)
     stored: Arrays = {}
-    sent: dict[str, Any] = {}
-    for spec in manifest.signature.inputs:
-        if spec.name in images:
-            size = draw.source_size(images[spec.name])
-            png = draw.write_png(drawing.picture(*size))
-            stored[f"{spec.name}/0"] = np.frombuffer(png, np.uint8)
-            sent[spec.name] = [png]
+    for name, value in sent.items():
+        if isinstance(value, list):  # of one picture
+            stored[f"{name}/0"] = np.frombuffer(value[0], np.uint8)
         else:
-            shape = tuple(1 if size == -1 else size for size in spec.shape)
-            stored[spec.name] = sent[spec.name] = drawing.array(shape, spec.type)
+            stored[name] = value
     return write_npz(stored), sent
 
 

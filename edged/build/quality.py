@@ -203,25 +203,17 @@ def measure(folder: Path, pictures: Sequence[bytes] = ()) -> Quality:
 
 def _inputs(manifest: Manifest, pictures: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     """The pipeline's inputs, one set for each picture, or one that is drawn."""
-    images = {s.input: s.preprocess for s in manifest.stages if isinstance(s, ImageStage)}
     specs = manifest.signature.inputs
-    if pictures and (len(specs) != 1 or specs[0].name not in images):
+    taken = [stage.input for stage in manifest.stages if isinstance(stage, ImageStage)]
+    if pictures and (len(specs) != 1 or specs[0].name not in taken):
         raise ConfigError(
             f"cannot use samples: the model takes {', '.join(s.name for s in specs)}, not a "
             "picture; build it with --preprocess, or without --sample"
         )
     if pictures:
         yield from ({specs[0].name: [picture]} for picture in pictures)
-        return
-    drawing, drawn = draw.Drawing(_SEED), dict[str, Any]()
-    for spec in specs:
-        if spec.name in images:
-            size = draw.source_size(images[spec.name])
-            drawn[spec.name] = [draw.write_png(drawing.picture(*size))]
-        else:
-            shape = tuple(1 if side == -1 else side for side in spec.shape)
-            drawn[spec.name] = drawing.array(shape, spec.type)
-    yield drawn
+    else:
+        yield draw.inputs(manifest, _SEED)
 
 
 def _entered(pipeline: Pipeline, ports: Sequence[str], inputs: Mapping[str, Any]) -> Arrays:

@@ -45,8 +45,35 @@ def same(size: int, kernel: int, stride: int = 1, dilation: int = 1) -> Pads:
     return (before, before, after, after)
 
 
+class _Reading:
+    """A layer that reads one value."""
+
+    source: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What it reads."""
+        return (self.source,)
+
+
+class _Kernel(_Reading):
+    """A layer with a kernel, under the scope ``name``."""
+
+    name: str
+
+    @property
+    def weights(self) -> str:
+        """Name of the variable ``[kernel, kernel, inputs, outputs]``."""
+        return f"{self.name}/weights"
+
+    @property
+    def biases(self) -> str:
+        """Name of the variable ``[outputs]``, if it has one."""
+        return f"{self.name}/biases"
+
+
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(_Kernel):
     """A square kernel.
 
     Attributes:
@@ -71,21 +98,6 @@ class Convolution:
         """What it makes."""
         return f"{self.name}/Conv2D"
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """What it reads."""
-        return (self.source,)
-
-    @property
-    def weights(self) -> str:
-        """Name of the variable ``[kernel, kernel, inputs, outputs]``."""
-        return f"{self.name}/weights"
-
-    @property
-    def biases(self) -> str:
-        """Name of the variable ``[outputs]``, if it has one."""
-        return f"{self.name}/biases"
-
     def variables(self) -> dict[str, Shape]:
         """Returns the shapes of its variables."""
         kernel: dict[str, Shape] = {
@@ -95,7 +107,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(_Kernel):
     """Fully connected: a convolution over the whole map, written as a matrix product.
 
     Attributes:
@@ -110,21 +122,6 @@ class Dense:
     kernel: int = 1
     output: str = ""
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """What it reads."""
-        return (self.source,)
-
-    @property
-    def weights(self) -> str:
-        """Name of the variable ``[kernel, kernel, inputs, outputs]``."""
-        return f"{self.name}/weights"
-
-    @property
-    def biases(self) -> str:
-        """Name of the variable ``[outputs]``."""
-        return f"{self.name}/biases"
-
     def variables(self) -> dict[str, Shape]:
         """Returns the shapes of its variables."""
         kernel = (self.kernel, self.kernel, self.inputs, self.outputs)
@@ -132,7 +129,7 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(_Reading):
     """Batch normalization; ``name`` is the scope of its variables and the value it makes."""
 
     name: str
@@ -146,11 +143,6 @@ class BatchNorm:
         return self.name
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """What it reads."""
-        return (self.source,)
-
-    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of gamma, beta, moving mean and variance, ``[channels]`` each."""
         return tuple(f"{self.name}/{each}" for each in BATCH_NORM)
@@ -161,7 +153,7 @@ class BatchNorm:
 
 
 @dataclass(frozen=True)
-class L2Norm:
+class L2Norm(_Reading):
     """Every pixel's channels divided by their length, times ``gamma`` ``[channels]``."""
 
     name: str
@@ -174,11 +166,6 @@ class L2Norm:
         return f"{self.name}/mul"
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """What it reads."""
-        return (self.source,)
-
-    @property
     def gamma(self) -> str:
         """Name of its variable."""
         return f"{self.name}/gamma"
@@ -189,16 +176,11 @@ class L2Norm:
 
 
 @dataclass(frozen=True)
-class _Plain:
+class _Plain(_Reading):
     """A layer without variables."""
 
     output: str
     source: str
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """What it reads."""
-        return (self.source,)
 
     def variables(self) -> dict[str, Shape]:
         """Returns none."""
