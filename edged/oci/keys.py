@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edged.errors import ConfigError, StoreError
+from edged.errors import ConfigError
 from edged.osutil import atomic
 
 if TYPE_CHECKING:
@@ -107,11 +107,8 @@ def generate(path: Path, passphrase: bytes | None = None) -> PublicKey:
     for target in targets:
         if target.exists():
             raise ConfigError(f"cannot make keys: {target} exists; choose another name")
-    try:
-        atomic.write_file(targets[0], pem, mode=0o600)
-        atomic.write_file(targets[1], public_pem(public))
-    except OSError as exc:
-        raise StoreError(f"cannot write keys {path}: {exc.strerror}") from exc
+    atomic.write_file(targets[0], pem, mode=0o600)
+    atomic.write_file(targets[1], public_pem(public))
     return PublicKey(key_id(public), path.name, public)
 
 
@@ -181,11 +178,8 @@ def trust(path: Path, folder: Path) -> PublicKey:
     target = _beside(folder / key.name, PUBLIC)
     if target.exists() and read_public(target).id != key.id:
         raise ConfigError(f"cannot trust {path}: another key has the name {target}; rename one")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_file(target, public_pem(key.key))
-    except OSError as exc:
-        raise StoreError(f"cannot write {target}: {exc.strerror}") from exc
+    atomic.make_folder(folder)
+    atomic.write_file(target, public_pem(key.key))
     return key
 
 
