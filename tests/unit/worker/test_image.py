@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,17 +49,34 @@ def test_photos_come_out_as_from_the_original_service(
     assert np.abs(got[0] - expected).mean() <= 1.2
 
 
-def test_the_stage_costs_at_most_a_millisecond_beyond_the_decode(shared_data: Path) -> None:
-    data = (shared_data / "photos" / "snowleopardgaze.jpg").read_bytes()
-    picture = decode(data)
-    for preset in ("resnet", "ssd"):
-        stage = ImageStage(PRESETS[preset])
-        times = []
-        for _ in range(31):
-            start = time.perf_counter()
-            stage.transform(picture)
-            times.append(time.perf_counter() - start)
-        assert min(times) <= 1e-3
+def by_pillow_and_numpy(picture: Image.Image, preprocess: Preprocess) -> Tensor:
+    """What one would write without the stage: another filter's result, as much work."""
+    height, width = preprocess.size
+    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+    values = np.asarray(resized, np.float32) * np.float32(preprocess.scale)
+    mean, std = (np.asarray(each, np.float32) for each in (preprocess.mean, preprocess.std))
+    values = (values - mean) / std
+    return np.ascontiguousarray(values.transpose(2, 0, 1))[None]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("preset", ["resnet", "ssd"])
+def test_the_stage_takes_at_most_half_of_what_pillow_and_numpy_take(
+    shared_data: Path, preset: str
+) -> None:
+    picture = decode((shared_data / "photos" / "snowleopardgaze.jpg").read_bytes())
+    preprocess = PRESETS[preset]
+    stage = ImageStage(preprocess)
+    ours, theirs = [], []
+    for _ in range(31):  # in turns, so that both meet the same machine
+        ours.append(seconds(lambda: stage.transform(picture)))
+        theirs.append(seconds(lambda: by_pillow_and_numpy(picture, preprocess)))
+    assert min(ours) <= 0.5 * min(theirs)
 
 
 sides = st.integers(1, 70)
