@@ -173,7 +173,7 @@ class Store:
             "previous": _to_document(previous),
             "on_trial": on_trial,
         }
-        atomic.write_file(self._pointer, json.dumps(document, indent=2).encode() + b"\n")
+        atomic.write_file(self._pointer, json.dumps(document).encode() + b"\n")
 
     def _read_pointer(self) -> None:
         try:
