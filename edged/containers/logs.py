@@ -37,6 +37,7 @@ CHUNK = 64 * 1024  # what a pipe holds
 PAUSE = 0.05  # seconds
 WAITING = 4096  # lines between the event loop and the thread
 FINISH_LIMIT = 1.0  # seconds for the last words of a worker that has ended
+WORDS_LIMIT = 0.5  # seconds until all it wrote has come, while requests may be held
 
 
 class Logs:
@@ -93,7 +94,8 @@ class Output:
         self._lines, self._budget = Lines(), Budget(time.monotonic())
         self._waiting: queue.Queue[str | None] = queue.Queue(WAITING)
         self._lost = 0  # lines
-        self._ended = asyncio.Event()
+        self._last = ""
+        self._heard, self._ended = asyncio.Event(), asyncio.Event()
         self._on_end = on_end
         self._file = BoundedFile(path)
         threading.Thread(target=self._write, name="worker output", daemon=True).start()
@@ -111,6 +113,13 @@ class Output:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ended.wait(), limit)
 
+    async def last_words(self) -> str:
+        """Returns the last line that a worker has written and that is not empty, if any."""
+        self.handed_over()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), WORDS_LIMIT)
+        return self._last
+
     # -- on the event loop
 
     def _take(self) -> None:
@@ -122,6 +131,7 @@ class Output:
             self._loop.remove_reader(self._read)
             os.close(self._read)
             self._keep(self._lines.end())
+            self._heard.set()
             self._end()
         elif self._budget.take(len(chunk) + LINE_COST * chunk.count(b"\n"), time.monotonic()):
             self._keep(self._lines.feed(chunk))
@@ -132,6 +142,7 @@ class Output:
 
     def _keep(self, lines: list[str]) -> None:
         for line in lines:
+            self._last = line.strip() or self._last
             try:
                 if self._lost:
                     self._waiting.put_nowait(f"[{self._lost} lines lost: the disk is too slow]")

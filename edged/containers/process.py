@@ -108,6 +108,10 @@ class ProcessContainer:
         """Returns nothing: it has no limits."""
         return ""
 
+    async def last_words(self) -> str:
+        """Returns the last line that it wrote, if its logs are kept."""
+        return await self._output.last_words() if self._output is not None else ""
+
     async def delete(self) -> None:
         """Kills the process and its group, and waits for its end.
 

@@ -114,6 +114,9 @@ class Container(Protocol):
     def exceeded(self) -> str:
         """Returns which of its limits the worker was ended for, empty if for none; once stopped."""
 
+    async def last_words(self) -> str:
+        """Returns the last line that it wrote, if its logs are kept; once stopped."""
+
     async def delete(self) -> None:
         """Ends it with all its children, if it is still there, and frees what it had.
 

@@ -139,7 +139,7 @@ class History:
 
     def _write(self) -> None:
         try:
-            self._document.write(records=[dataclasses.asdict(each) for each in self._records])
+            self._document.write(records=[vars(each) for each in self._records])
         except StoreError as exc:
             logger.error("%s; the history is kept in memory only", exc)  # noqa: TRY400
 

@@ -363,7 +363,8 @@ class Reconciler(Generic[Candidate]):
             return Event.ERROR, str(error)
         # A fault of ours, or the disk's in an unexpected place: what serves must serve on.
         logger.error("cannot %s %s", state.value, work.deployment, exc_info=error)
-        return Event.ERROR, f"cannot {state.value}: internal error; see the device's log"
+        why = str(error) if isinstance(error, OSError) else "internal error; see the device's log"
+        return Event.ERROR, f"cannot {state.value}: {why}"
 
     def _may_park(self, work: Work[Candidate]) -> None:
         what = f"deploy {work.deployment}"

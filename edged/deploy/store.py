@@ -164,7 +164,10 @@ class Store:
         changed = slot != self.current
         self.current, self.previous, self.on_trial = slot, previous, on_trial
         if changed:
-            self._blobs.settled()
+            try:
+                self._blobs.settled()
+            except StoreError as exc:  # the pointer has moved, and what is kept costs room alone
+                logger.warning("%s", exc)
 
     def _write_pointer(self, slot: Slot | None, previous: Slot | None, *, on_trial: bool) -> None:
         document = {
@@ -173,7 +176,7 @@ class Store:
             "previous": _to_document(previous),
             "on_trial": on_trial,
         }
-        atomic.write_file(self._pointer, json.dumps(document, indent=2).encode() + b"\n")
+        atomic.write_file(self._pointer, json.dumps(document).encode() + b"\n")
 
     def _read_pointer(self) -> None:
         try:

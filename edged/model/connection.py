@@ -8,6 +8,8 @@ Invariants:
 - A question that the worker has not read to its end fails with ``NotBegunError``. The kernel says
   so: a Unix socket that is closed with unread data resets its other end, else it just ends it.
 - The worker is not trusted: a frame that nobody asked for, or that breaks a limit, ends the link.
+- A connection that is lost holds on to nobody: with its process it is freed as soon as it is let
+  go of, buffer and all, not when the collector comes by.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     def __init__(self, on_lost: Callable[[str], None]) -> None:
-        self._on_lost = on_lost
+        self._on_lost: Callable[[str], None] | None = on_lost
         self._transport: asyncio.Transport | None = None
         self._end: socket.socket | None = None
         self._asked: dict[int, tuple[Kind, Done]] = {}
@@ -169,7 +171,9 @@ class Connection(asyncio.BufferedProtocol):
         if self.lost is not None:
             return
         self.lost = why
-        self._on_lost(why)
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost(why)
         if not self.hello.done():
             self.hello.set_exception(DeviceError(why))
             self.hello.exception()  # it is no fault that nobody may be waiting for it

@@ -231,7 +231,8 @@ class ModelProcess:
         if status is None or status == -signals.SIGKILL:
             # Who kills so is the host: it is out of memory itself, or an operator does.
             return DeviceError(text + (" (it was killed)" if status is not None else ""))
-        return CrashError(f"{text} ({_exit(status)})")
+        words = (await self._container.last_words())[:TEXT_LIMIT]
+        return CrashError(f"{text} ({_exit(status)}{words and f'; its last words: {words}'})")
 
     @property
     def exceeded(self) -> str:

@@ -24,6 +24,8 @@ from edged.oci.registries import Registries
 from edged.oci.retry import Patience
 from edged.osutil import atomic
 
+LATEST = "latest"  # the tag of an image that was given none, and is not alone
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
@@ -202,7 +204,8 @@ def write_image(
     Args:
         files: from the path below ``/model`` to the content, or the file that has it.
         facts: what the device has to know before it fetches the rest.
-        reference: the layout folder (its other images stay) or the archive (replaced) to write.
+        reference: the layout folder (its other images stay) or the archive (replaced) to write. An
+            image without a tag that has something beside it is tagged ``LATEST``.
         annotations: more of them. There is no time stamp unless it is given here, since it would
             change the digest.
         sign: key to sign the image with; the signature stands beside the image and is no part of
@@ -249,7 +252,12 @@ def _write(
         companion.write(layout, descriptor.digest, kind, parts)
     if sign is not None:
         signature.add(layout, descriptor.digest, sign, f"{facts.name}:{facts.version}")
-    layout.set_tag(descriptor, reference.tag)
+    if reference.tag is None and (companions or sign is not None):
+        # skopeo takes an image without a tag only where there is nothing else.
+        layout.set_tag(descriptor, LATEST)
+        layout.keep(lambda each: spec.REF_NAME in each.annotations or bool(each.artifact_type))
+    else:
+        layout.set_tag(descriptor, reference.tag)
     return descriptor.digest
 
 

@@ -8,94 +8,27 @@ is made anew, and edged starts on it.
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import shutil
-import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from edged.deploy import check
-from edged.deploy.admission import Trust
-from edged.deploy.deployment import Deployment
-from edged.deploy.device import Npu as Device
 from edged.deploy.reconciler import Reconciler
 from edged.deploy.records import Records
 from edged.deploy.store import Store
-from edged.deploy.types import Limits, Slot, State
 from edged.deploy.vouch import Voucher
-from edged.oci import keys
 from edged.osutil import atomic
+from tests.crash.plant import Plant, committed, reconciling
 from tests.crash.powercut import Trace, read_tree, write_tree
-from tests.fakes import images
-from tests.fakes.npu import Npu
 
 SAMPLES, LONG_SAMPLES = 160, 10_000
 STRIDE = 11  # of the points whose every choice is tried in the short run
 PARTS = 10  # so that none of the long ones looks like a test that hangs
-NAMES = ("first", "old", "new")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    """Thousands of starts on damaged disks have a lot to say."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.fixture(scope="module")
-def base() -> Iterator[Path]:
-    """A folder in memory where there is one: what is tried here does not depend on the disk."""
-    memory = Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="edged-crash-", dir=place) as folder:
-        yield Path(folder)
-
-
-class Plant:
-    """Signed images, and whom the device trusts."""
-
-    def __init__(self, base: Path) -> None:
-        keys.generate(base / "plant")
-        keys.trust(base / "plant.pub", base / "trusted")
-        self.trust = Trust(base / "trusted")
-        self.images = {
-            name: images.write(
-                base / name, name, padding=3000, counter=number, key=base / "plant.key"
-            )
-            for number, name in enumerate((*NAMES, "next"), 1)
-        }
-
-
-@pytest.fixture(scope="module")
-def plant(base: Path) -> Plant:
-    return Plant(base)
-
-
-async def reconciling(
-    state: Path, trust: Trust, work: Callable[[Reconciler[str], Records], Awaitable[None]]
-) -> Slot | None:
-    """Does ``work`` as the daemon would on this disk; returns what is in service then."""
-    store = Store(state)
-    npu = Npu()
-    npu.serving = store.current
-    records = Records(state, Device.named(), trust)
-    reconciler: Reconciler[str] = Reconciler(npu, store, records, Limits(window=60.0))
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(reconciler.run(loop.create_task(asyncio.sleep(0))))
-    await work(reconciler, records)
-    task.cancel()
-    await asyncio.wait([task])
-    return store.current
-
-
-async def committed(deployment: Deployment) -> None:
-    last = [progress async for progress in deployment.watch()][-1]
-    assert last.state is State.COMMITTED, last.error
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 class Life:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from edged.oci import keys
+from tests.e2e.bad import BAD, assert_unnoticed, signed, until_recorded
 from tests.e2e.callers import calling
 from tests.e2e.device import Device
-from tests.fakes import images
-
-BUILD = Callable[[Path], str]
 
 
 @pytest.fixture
@@ -33,111 +25,14 @@ def start(device: Device, *flags: str) -> None:
     device.start("--verify", "required", "--keys-dir", str(device.folder / "keys"), *flags)
 
 
-def signed(folder: Path, name: str = "bad", **how: Any) -> str:
-    return images.write(folder, name, key=folder.parent / "maker.key", **how)
-
-
-def blobs(folder: Path) -> list[Path]:
-    """The blobs of an image without its signature: the layer is the largest."""
-    return sorted((folder / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
-
-
-def damaged(folder: Path) -> str:
-    reference = signed(folder, padding=500_000)
-    data = bytearray(blobs(folder)[-1].read_bytes())
-    data[len(data) // 2] ^= 1
-    blobs(folder)[-1].write_bytes(data)
-    return reference
-
-
-def truncated(folder: Path) -> str:
-    reference = signed(folder, padding=500_000)
-    blobs(folder)[-1].write_bytes(blobs(folder)[-1].read_bytes()[:-1000])
-    return reference
-
-
-def stranger(folder: Path) -> str:
-    keys.generate(folder.parent / "stranger")
-    return images.write(folder, "bad", key=folder.parent / "stranger.key")
-
-
-def swapped_signature(folder: Path) -> str:
-    """The signature of another image, under this one's tag."""
-    reference = signed(folder)
-    other = signed(folder.parent / "other", "other")
-    document = json.loads((folder / "index.json").read_bytes())
-    theirs = json.loads((folder.parent / "other" / "index.json").read_bytes())
-    assert other
-    (own,) = [m for m in document["manifests"] if ".sig" in str(m.get("annotations"))]
-    (their,) = [m for m in theirs["manifests"] if ".sig" in str(m.get("annotations"))]
-    own |= {"digest": their["digest"], "size": their["size"]}
-    (folder / "index.json").write_text(json.dumps(document))
-    for blob in blobs(folder.parent / "other"):
-        shutil.copy(blob, folder / "blobs" / "sha256" / blob.name)
-    return reference
-
-
-def wrong(**behaviour: Any) -> BUILD:
-    return lambda folder: signed(folder, behaviour=behaviour)
-
-
-def annotated(**facts: Any) -> BUILD:
-    return lambda folder: signed(folder, annotated=facts)
-
-
-# What is wrong: how it ends, in which state, what is said, whether it is the image's own fault.
-BAD: dict[str, tuple[BUILD, str, str, str, bool]] = {
-    "wrong digest": (damaged, "failed", "fetch", "sha256:", False),
-    "truncated blob": (truncated, "failed", "fetch", "bytes, got", False),
-    "unsigned": (
-        lambda folder: images.write(folder, "bad"),
-        *("failed", "fetch", "not signed", False),
-    ),
-    "signed by another key": (stranger, "failed", "fetch", "key is not trusted", False),
-    "another image's signature": (swapped_signature, "failed", "fetch", "another image", False),
-    "other SKU": (annotated(sku="bw-rnn-s10"), "failed", "fetch", "this device is", False),
-    "other format": (annotated(format="ms-fp16"), "failed", "fetch", "ms-fp16", False),
-    "too big for the NPU": (annotated(memory=1 << 40), "failed", "fetch", "on the NPU", False),
-    "says two things": (annotated(version="2"), "failed", "store", "annotations say", True),
-    "crash at start": (wrong(hello="abort"), "failed", "prepare", "SIGABRT", True),
-    "leaves at start": (wrong(hello="exit"), "failed", "prepare", "exit status 3", True),
-    "does not load": (wrong(hello="refuse"), "failed", "prepare", "cannot x", True),
-    "speaks nonsense": (wrong(hello="garbage"), "failed", "prepare", "the protocol", False),
-    "out of memory": (wrong(hello="memory"), "failed", "prepare", "exit status 1", True),
-    "fills its disk": (wrong(hello="disk"), "failed", "prepare", "exit status 1", True),
-    "crash at activation": (wrong(activate="exit"), "reverted", "activate", "exit status 4", True),
-    "hang at activation": (wrong(activate="hang"), "reverted", "activate", "within 3 s", False),
-    "golden mismatch": (wrong(probe="fail"), "reverted", "probe", "golden test failed", True),
-    "crash in the golden test": (wrong(probe="exit"), "reverted", "probe", "exit status 4", True),
-    "hang in the golden test": (wrong(probe="hang"), "reverted", "probe", "no answer", False),
-}
-
-
 @pytest.mark.parametrize("kind", BAD)
 def test_the_old_model_serves_on_and_nobody_notices(serving: Device, kind: str) -> None:
-    build, outcome, state, why, own_fault = BAD[kind]
-    reference = build(serving.folder / "bad")
-    before = serving.status()
-    with calling(serving) as callers:
-        callers.wait_for(b"old:x")
-        events = serving.deploy(reference)
-        callers.wait_for(b"old:x")
-    assert callers.errors == []
-    assert callers.bodies == {b"old:x"}
-    assert (events[-1].state, events[-2].state if outcome == "failed" else state) == (
-        outcome,
-        state,
-    )
-    assert why in events[-1].error
-    after = serving.status()
-    assert after.model == before.model, "the very same process serves on"
-    last = after.last_deployment
-    assert (last.outcome, last.reason) == (outcome, events[-1].error)
-    assert state in last.phases_us
-    assert serving.history()[0] == last
-    assert [each.digest for each in serving.quarantine()] == [last.digest] * own_fault
+    bad = BAD[kind]
+    reference = bad.build(serving.folder / "bad")
+    last = assert_unnoticed(serving, reference, bad)
+    assert [each.digest for each in serving.quarantine()] == [last.digest] * bad.own_fault
     again = serving.deploy(reference)[-1].error
-    assert ("in quarantine" in again) == own_fault
+    assert ("in quarantine" in again) == bad.own_fault
     assert serving.deploy(signed(serving.folder / "good", "good"))[-1].state == "committed"
 
 
@@ -173,14 +68,6 @@ def test_three_crashes_after_the_commit_bring_the_old_model_back(serving: Device
     start(serving)
     assert serving.predict(b"x") == b"old:x", "the pointer went back too"
     assert serving.status().model.digest == last.before
-
-
-def until_recorded(device: Device, outcome: str) -> None:
-    """Returns once the newest record has this outcome: it is written beside the service."""
-    for _ in range(1000):
-        if device.history()[0].outcome == outcome:
-            return
-    raise AssertionError(device.history()[0])
 
 
 def test_two_crashes_do_not(serving: Device) -> None:

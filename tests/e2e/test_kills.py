@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import select
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 
 from edged.deploy.states import ENDS
 from edged.deploy.types import State
 from edged.errors import RequestError
+from tests.e2e.aftermath import assert_clean, ends, workers
 from tests.e2e.callers import calling
 from tests.e2e.device import Device
 from tests.fakes import images
 
 STATES = [state.value for state in State if state not in (ENDS - {State.COMMITTED}) | {State.KEPT}]
-END_LIMIT = 5.0  # seconds
 # What the daemon kills itself at, and what it kills else: see tests/fakes/daemon.py.
 DAEMON, CANDIDATE, SERVING = "daemon", "candidate", "serving"
 
@@ -88,40 +85,3 @@ def test_a_worker_is_killed(
     assert events[-1].state == "committed", events[-1].error
     assert serving.predict(b"x") == b"next:x"
     assert_clean(serving)
-
-
-def assert_clean(device: Device) -> None:
-    """What is on the disk is what the pointer names, whole, and nothing under way."""
-    from edged.deploy.store import Store
-    from edged.oci.blobs import BlobStore
-
-    device.stop()
-    store = Store(device.state)
-    assert store.current is not None
-    kept = {slot.folder.name for slot in (store.current, store.previous) if slot is not None}
-    assert {path.name for path in (device.state / "models").iterdir()} == kept
-    assert BlobStore(device.state / "images").check() == []
-    assert not list(device.state.glob("*.damaged"))
-    assert b"reference" not in (device.state / "deploying.json").read_bytes()
-
-
-def workers(device: Device) -> list[Path]:
-    """The processes that were started for this device."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if str(device.state).encode() in (process / "cmdline").read_bytes():
-                found.append(process)
-    return found
-
-
-def ends(pid: int) -> bool:
-    """Whether a process ends soon: the kernel may be about to end it, or is at it."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], END_LIMIT)[0])
-    finally:
-        os.close(handle)

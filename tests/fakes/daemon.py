@@ -2,6 +2,10 @@
 
 ``EDGED_TEST_KILL`` has a state of a deployment and who is killed with SIGKILL when a deployment
 enters it, once: ``daemon``, the worker that is ``serving``, or the other one (``candidate``).
+
+``EDGED_TEST_POINTS`` has a folder: each failpoint of ``edged.osutil.atomic`` that the daemon passes
+is a line of ``passed`` there. While there is a file ``kill`` with ``NUMBER WHO``, they are counted,
+from 0 on; at that one the file is removed, and WHO killed.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from edged import config, daemon, log
 from edged.deploy.deployment import Deployment
 from edged.deploy.types import Progress
 from edged.errors import EdgedError
+from edged.osutil import atomic
 
 
 def main() -> int:
@@ -24,6 +30,8 @@ def main() -> int:
     log.setup(settings.log_level)
     if os.environ.get("EDGED_TEST_KILL"):
         kill_at(*os.environ["EDGED_TEST_KILL"].split())
+    if os.environ.get("EDGED_TEST_POINTS"):
+        atomic.failpoint_hook = Points(Path(os.environ["EDGED_TEST_POINTS"]))
     try:
         daemon.run(settings, module="tests.fakes.worker")
     except EdgedError as exc:
@@ -44,6 +52,28 @@ def kill_at(state: str, who: str) -> None:
             kill(who)
 
     Deployment.tell = tell_and_kill  # type: ignore[method-assign,assignment]
+
+
+class Points:
+    """Notes failpoints, and kills at one of them; called from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._passed, self._kill = folder / "passed", folder / "kill"
+        self._counted = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str) -> None:
+        with self._lock:
+            with self._passed.open("a") as passed:
+                passed.write(f"{name}\n")
+            if not self._kill.exists():
+                self._counted = 0
+                return
+            number, who = self._kill.read_text().split()
+            if self._counted == int(number):
+                self._kill.unlink()
+                kill(who)
+            self._counted += 1
 
 
 def kill(who: str) -> None:

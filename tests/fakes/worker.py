@@ -3,8 +3,9 @@
 The folder's ``behaviour.json`` may have ``hello`` (``exit``, ``refuse``, ``hang``, ``garbage``,
 ``abort``, ``memory``, ``hungry`` (which takes 4 GiB), ``disk``), ``activate``, ``leave``, ``probe``
 (``refuse``, ``hang``, ``exit``, and ``fail`` of a probe), ``hello_after`` and ``probe_after``
-(seconds), ``crash_after`` (so many answers) and ``name``, which begins each answer. A request's
-body is a command:
+(seconds), ``crash_after`` (so many answers), ``crash`` (how: ``abort`` if not given), and ``name``,
+which begins each answer. In a container each of them may also be ``fill`` and ``outside``
+(``spoil``; ``outside`` tries ``places``, too). A request's body is a command:
 
 ==================  =================================================================
 ``die``             the process kills itself
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.messages.link import HEADER, Frame, Kind, Said, decode, encode, parse_header
+from tests.fakes import spoil
 
 
 def _changed(name: str) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class Worker:
             return len([bytes([1]) * (1 << 20) for _ in range(4096)])
         if hello == "disk":
             Path("/dev/full").write_bytes(b"x" * 10_000)
+        self._spoil(hello)
         if hello == "garbage":
             self._end.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             signal.pause()
@@ -99,6 +102,7 @@ class Worker:
             time.sleep(self._behaviour[f"{name}_after"])
         if what == "exit":
             os._exit(4)
+        self._spoil(what)
         if what == "refuse":
             error = {"code": "INTERNAL", "message": f"cannot {name}"}
             return self._send(Frame(Kind.ERROR, question.id, error))
@@ -107,6 +111,12 @@ class Worker:
         probed = {"ok": what != "fail", "reason": "npu output differs" if what == "fail" else ""}
         meta = probed if question.kind is Kind.PROBE else {}
         return self._send(Frame(answers[question.kind], question.id, meta))
+
+    def _spoil(self, what: str | None) -> None:
+        if what == "fill":
+            spoil.fill()
+        if what == "outside":
+            spoil.outside(self._behaviour.get("places", ()))
 
     def _cancelled(self, question: Frame) -> bool:
         """Whether the next frame says that nobody waits for this one."""
@@ -148,6 +158,7 @@ class Worker:
         said = Said('{"npu":1234,"onnx":5}', json.dumps([top] * question.ask.top))
         self._send(Frame(Kind.RESULT, question.id, body=body, said=said))
         if self._ran == self._behaviour.get("crash_after"):
+            self._spoil(self._behaviour.get("crash"))
             os.abort()
         return None
 

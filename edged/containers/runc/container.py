@@ -101,6 +101,10 @@ class RuncContainer:
         """Returns which of its limits the worker was ended for, empty if for none."""
         return self._exceeded
 
+    async def last_words(self) -> str:
+        """Returns the last line that it wrote, if its logs are kept."""
+        return await self._output.last_words() if self._output is not None else ""
+
     async def delete(self) -> None:
         """Ends it and removes its cgroups and its folder.
 

@@ -55,6 +55,31 @@ def test_both_outputs_of_a_worker_are_kept_with_time_and_container(
     assert "last words" in caplog.text, "the daemon's own log has them too"
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("print('first'); print('at last\\033[1m\\n\\n')", "at last\\x1b[1m"),
+        ("sys.exit('no newline')", "no newline"),
+        ("pass", ""),
+    ],
+)
+def test_the_last_words_of_a_worker_are_its_last_line_that_says_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+
+    async def test() -> None:
+        spec = Spec(CODE, name="a", arguments=[code], logs=Logs(tmp_path))
+        worker = ProcessRuntime().create(spec)
+        await worker.start()
+        await worker.wait()
+        assert await worker.last_words() == words
+        await worker.delete()
+        assert await worker.last_words() == words
+
+    run(test())
+
+
 def test_a_flood_neither_fills_the_disk_nor_stops_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

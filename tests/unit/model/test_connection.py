@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -306,3 +308,36 @@ def test_a_question_to_a_worker_that_is_known_to_be_gone_ends_later_not_within_t
         assert [type(each) for each in ended] == [DeviceError]
 
     linked(test)
+
+
+class Owner:
+    """Has a connection that tells it of its loss, as a model's process does."""
+
+    def __init__(self) -> None:
+        self.connection = Connection(self.lost)
+        self.heard = asyncio.Event()
+
+    def lost(self, _why: str) -> None:
+        self.heard.set()
+
+
+@pytest.mark.parametrize("who", ["we", "the worker"])
+def test_one_that_is_lost_is_freed_once_it_is_let_go_of_without_the_collector(who: str) -> None:
+    async def test() -> None:
+        owner = Owner()
+        ours, theirs = socket.socketpair()
+        await owner.connection.open(ours)
+        if who == "we":
+            owner.connection.close()
+        theirs.close()
+        await owner.heard.wait()
+        await asyncio.sleep(0)  # what told it returns
+        owner_left, connection_left = weakref.ref(owner), weakref.ref(owner.connection)
+        del owner
+        assert (owner_left(), connection_left()) == (None, None)
+
+    gc.disable()
+    try:
+        asyncio.run(asyncio.wait_for(test(), 10))
+    finally:
+        gc.enable()

@@ -15,6 +15,7 @@ from edged.oci import (
     Digest,
     LayoutFolder,
     Reference,
+    keys,
     load_image,
     open_image,
     platforms,
@@ -256,3 +257,18 @@ def test_we_unpack_what_umoci_wrote(tmp_path: Path) -> None:
     assert tree(tmp_path / "model") == FILES
     with pytest.raises(ModelError, match="no annotation"):
         _ = found.facts
+
+
+@pytest.mark.parametrize("reference", ["oci:{}/a", "oci-archive:{}/a.tar"])
+def test_a_signed_image_that_was_given_no_tag_is_the_latest_for_others(
+    tmp_path: Path, reference: str, skopeo: str
+) -> None:
+    """Its signature is an image too, for tools that know nothing of signatures."""
+    reference = reference.format(tmp_path)
+    keys.generate(tmp_path / "plant")
+    key = keys.read_private(tmp_path / "plant.key")
+    write(reference)
+    digest = write_image({**FILES, "x": b"x"}, FACTS, Reference.parse(reference), sign=key)
+    assert open_image(reference).digest == open_image(f"{reference}:latest").digest == digest
+    copy(skopeo, f"{reference}:latest", f"oci:{tmp_path}/copy", "--preserve-digests")
+    assert open_image(f"oci:{tmp_path}/copy").digest == digest
