@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         paths = [f"{args.path}{suffix}" for suffix in (keys.PRIVATE, keys.PUBLIC)]
         _print(args, {"id": made.id, "files": paths}, f"{paths[0]}\n{paths[1]}\nid {made.id}")
         return 0
-    folder = args.keys_dir or _default_folder()
+    folder = _folder(args.keys_dir)
     if args.action == "trust":
         key = keys.trust(args.file, folder)
         _print(args, {"id": key.id, "name": key.name}, f"trusted: {key}, in {folder}")
@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _default_folder() -> Path:
-    from edged.config import folders
+def _folder(given: Path | None) -> Path:
+    """Where ``edged run`` looks for keys: it is told in the same ways."""
+    from edged import config
 
-    return folders.default().config / "keys"
+    return given or config.load({}).keys_dir
 
 
 def _print(args: argparse.Namespace, facts: dict[str, object], text: str) -> None:

@@ -1,9 +1,10 @@
-"""Signatures of images, in cosign's simple-signing layout.
+"""Signatures of images, in cosign's simple-signing layout; its sigstore bundles are read, too.
 
 Source: cosign's ``specs/SIGNATURE_SPEC.md``. The signatures of the image ``sha256:<hex>`` are its
 companion ``sha256-<hex>.sig``. Each of its layers is one *payload*, a small document that names
 the signed digest; the layer's annotation has the signature over the payload's bytes (ECDSA P-256,
-SHA-256, base64).
+SHA-256, base64). cosign 3 writes ``bundle`` instead, as a manifest that refers to the image; what
+edged keeps of those are layers of the same companion.
 
 Invariants:
 - A payload counts only if its signature is right, it is of cosign's type and it names the very
@@ -18,18 +19,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edged.errors import ModelError, VerifyError
-from edged.oci import companion, keys, spec
+from edged.oci import bundle, companion, keys, spec
 from edged.oci.digest import Digest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
     from edged.oci.layout import Layout, LayoutFolder
+
+logger = logging.getLogger(__name__)
 
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 REFERRER = "application/vnd.dev.cosign.artifact.sig.v1+json"
@@ -41,10 +45,31 @@ KIND = "sig"
 
 @dataclass(frozen=True)
 class Signature:
-    """A payload's bytes, and the signature over them (ASN.1 DER)."""
+    """A payload's bytes, and the signature over them (ASN.1 DER).
+
+    Attributes:
+        payload: what says which image is signed.
+        signature: over ``signed``.
+        bundle: that both are from, as it came; empty for simple signing.
+    """
 
     payload: bytes
     signature: bytes
+    bundle: bytes = b""
+
+    @classmethod
+    def of_bundle(cls, data: bytes) -> Signature:
+        """Returns what is in a sigstore bundle.
+
+        Raises:
+            ModelError: it is none, or has no signature that could be an image's.
+        """
+        return cls(*bundle.parse(data), data)
+
+    @property
+    def signed(self) -> bytes:
+        """The bytes that the signature is over."""
+        return bundle.pae(self.payload) if self.bundle else self.payload
 
 
 @dataclass(frozen=True)
@@ -104,7 +129,7 @@ def verify(
     reasons = []
     for signature in signatures[: companion.LAYERS_LIMIT]:
         key = _signer(signature, trusted)
-        reason = "its key is not trusted" if key is None else _mismatch(signature.payload, digest)
+        reason = "its key is not trusted" if key is None else _mismatch(signature, digest)
         if key is not None and reason is None:
             return key
         reasons.append(str(reason))
@@ -122,17 +147,19 @@ def _signer(signature: Signature, trusted: keys.TrustedKeys) -> keys.PublicKey |
 
     for key in trusted.keys:
         try:
-            key.key.verify(signature.signature, signature.payload, ec.ECDSA(hashes.SHA256()))
+            key.key.verify(signature.signature, signature.signed, ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:
             continue
         return key
     return None
 
 
-def _mismatch(payload: bytes, digest: Digest) -> str | None:
+def _mismatch(signature: Signature, digest: Digest) -> str | None:
     """Why a payload with a good signature does not speak of this image; None if it does."""
+    if signature.bundle:
+        return bundle.mismatch(signature.payload, digest)
     try:
-        document = spec.parse_json(payload, "a signature's payload", PAYLOAD_LIMIT)
+        document = spec.parse_json(signature.payload, "a signature's payload", PAYLOAD_LIMIT)
         critical = _lower_keys(document.get("critical"))
         signed = _lower_keys(critical.get("image")).get("docker-manifest-digest")
     except ModelError as exc:
@@ -181,8 +208,9 @@ def _decode(text: str) -> bytes:
 def read(layout: Layout, digest: Digest) -> list[Signature]:
     """The signatures of an image that stand beside it in a layout; none is an empty list.
 
-    Besides the companion, manifests of cosign's type whose ``subject`` is the image count, which is
-    how cosign writes them for registries that list referrers.
+    Besides the companion, manifests of cosign's types whose ``subject`` is the image count, which
+    is how cosign writes them for registries that list referrers. Bundles that cannot be one are
+    passed over: anybody may refer to an image, with whatever.
 
     Raises:
         ModelError: a document is not what it should be.
@@ -192,11 +220,34 @@ def read(layout: Layout, digest: Digest) -> list[Signature]:
     found = companion.read(layout, digest, KIND, PAYLOAD_LIMIT)
     for descriptor in layout.referrers(digest, REFERRER):
         found += companion.parts(layout, descriptor, f"signatures of {digest}", PAYLOAD_LIMIT)
-    return [
+    simple = [
         Signature(part.data, _decode(part.annotations[ANNOTATION]))
         for part in found
         if part.media_type == PAYLOAD and ANNOTATION in part.annotations
     ]
+    kept = [part.data for part in found if part.media_type == bundle.MEDIA_TYPE]
+    return simple + _bundled(dict.fromkeys((*kept, *_referring(layout, digest))))
+
+
+def _referring(layout: Layout, digest: Digest) -> Iterator[bytes]:
+    """The bundles that refer to an image."""
+    for descriptor in layout.referrers(digest, bundle.MEDIA_TYPE):
+        try:
+            found = companion.parts(layout, descriptor, f"bundles of {digest}", bundle.LIMIT)
+        except ModelError as exc:
+            logger.info("passed over: %s", exc)
+            continue
+        yield from (part.data for part in found if part.media_type == bundle.MEDIA_TYPE)
+
+
+def _bundled(bundles: Iterable[bytes]) -> list[Signature]:
+    found = []
+    for data in bundles:
+        try:
+            found.append(Signature.of_bundle(data))
+        except ModelError as exc:
+            logger.info("passed over: %s", exc)
+    return found
 
 
 def write(layout: LayoutFolder, digest: Digest, signatures: Sequence[Signature]) -> None:
@@ -205,13 +256,14 @@ def write(layout: LayoutFolder, digest: Digest, signatures: Sequence[Signature])
     Raises:
         StoreError: the disk failed.
     """
-    parts = [
-        companion.Part(
-            PAYLOAD, each.payload, {ANNOTATION: base64.b64encode(each.signature).decode()}
-        )
-        for each in signatures
-    ]
-    companion.write(layout, digest, KIND, parts)
+    companion.write(layout, digest, KIND, [_part(each) for each in signatures])
+
+
+def _part(signature: Signature) -> companion.Part:
+    if signature.bundle:
+        return companion.Part(bundle.MEDIA_TYPE, signature.bundle)
+    text = base64.b64encode(signature.signature).decode()
+    return companion.Part(PAYLOAD, signature.payload, {ANNOTATION: text})
 
 
 def add(layout: LayoutFolder, digest: Digest, key: EllipticCurvePrivateKey, name: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import os
 import ssl
@@ -14,7 +15,17 @@ from pathlib import Path
 import pytest
 
 from edged.errors import ConfigError, EdgedError, FetchError, ModelError, VerifyError
-from edged.oci import Access, BlobStore, Digest, Image, Registries, open_image, signature, spec
+from edged.oci import (
+    Access,
+    BlobStore,
+    Digest,
+    Image,
+    Registries,
+    bundle,
+    open_image,
+    signature,
+    spec,
+)
 from edged.oci.retry import PassingError
 from tests.fakes.registry import Authority, free_port
 from tests.fakes.web import Asked, Reply, Web
@@ -561,14 +572,19 @@ def test_a_mirror_that_is_none_is_the_configurations_fault(web: Web) -> None:
 # -- signatures
 
 
-def signed_by(web: Web, parts: list[tuple[bytes, bytes]], *, referrers: bool) -> None:
-    """Makes the registry have signatures, under cosign's tag or as referrers."""
-    import base64
-
+def signed_by(
+    web: Web,
+    parts: list[tuple[bytes, bytes]],
+    *,
+    referrers: bool,
+    kind: str = signature.REFERRER,
+    media_type: str = signature.PAYLOAD,
+) -> None:
+    """Makes the registry have signatures, under cosign's tag or as referrers of a kind."""
     blobs = {f"sha256:{Digest.of(payload).hex}": payload for payload, _ in parts}
     layers = [
         {
-            "mediaType": signature.PAYLOAD,
+            "mediaType": media_type,
             "digest": f"sha256:{Digest.of(payload).hex}",
             "size": len(payload),
             "annotations": {signature.ANNOTATION: base64.b64encode(made).decode()},
@@ -588,7 +604,7 @@ def signed_by(web: Web, parts: list[tuple[bytes, bytes]], *, referrers: bool) ->
         "mediaType": spec.MANIFEST,
         "digest": own,
         "size": len(manifest),
-        "artifactType": signature.REFERRER,
+        "artifactType": kind,
     }
     index = spec.to_json({"schemaVersion": 2, "mediaType": spec.INDEX, "manifests": [listed]})
 
@@ -617,6 +633,23 @@ def test_signatures_are_found_beside_the_image_and_come_with_it(
     ]
     assert image.signatures() == expected
     assert BlobStore(tmp_path).fetch(image).signatures() == expected
+
+
+def test_bundles_that_refer_to_the_image_come_with_it_and_others_are_passed_over(
+    web: Web, tmp_path: Path
+) -> None:
+    payload, made = b'{"_type": ""}', b"signature"
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": bundle.STATEMENT,
+        "signatures": [{"sig": base64.b64encode(made).decode()}],
+    }
+    data = spec.to_json({"mediaType": bundle.MEDIA_TYPE, "dsseEnvelope": envelope})
+    kind = bundle.MEDIA_TYPE
+    signed_by(web, [(data, b""), (b"{}", b"")], referrers=True, kind=kind, media_type=kind)
+    image = open_image(web.reference, QUICK)
+    assert image.signatures() == [signature.Signature(payload, made, data)]
+    assert BlobStore(tmp_path).fetch(image).signatures() == image.signatures()
 
 
 def test_a_registry_without_referrers_keeps_them_under_a_tag(web: Web) -> None:
