@@ -62,9 +62,9 @@ class Link:
     down: asyncio.StreamWriter
     inside: asyncio.StreamReader
     outside: asyncio.StreamReader
-    filters: set[str] = dataclasses.field(default_factory=set)
+    filters: set[str]
+    confirmed: set[str]
     asked: dict[int, set[str]] = dataclasses.field(default_factory=dict)
-    confirmed: set[str] = dataclasses.field(default_factory=set)
     waiting: dict[int, Publish] = dataclasses.field(default_factory=dict)
 
 
@@ -111,6 +111,7 @@ class Front:
         self._changed = changed
         self._now = now
         self._links: dict[str, Link] = {}
+        self._sessions: dict[str, set[str]] = {}  # what is subscribed outlives a connection
         self._silent: dict[str, asyncio.Event] = {}
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,6 +190,7 @@ class Front:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._sessions.clear()  # as does the broker inside, which is killed
 
     async def _serve(self, outside: asyncio.StreamReader, down: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -224,7 +226,10 @@ class Front:
             await down.wait_closed()
             return
         inside, up = await asyncio.open_connection("127.0.0.1", self._inner)
-        link = Link(who, up, down, inside, outside)
+        if connect.clean:
+            self._sessions.pop(who.place, None)
+        confirmed = self._sessions.setdefault(who.place, set())
+        link = Link(who, up, down, inside, outside, set(confirmed), confirmed)
         up.write(_inward(connect, who).encode())
         self.connects[who.place] += 1
         self._links[who.place] = link
@@ -356,6 +361,7 @@ class Front:
             self._accepted(link.who, message)
         if packet.kind is Kind.SUBACK:
             link.confirmed |= link.asked.pop(number(packet), set())
+        if packet.kind in (Kind.CONNACK, Kind.SUBACK):
             self._changed()
         if packet.kind is not Kind.PUBLISH:
             return packet

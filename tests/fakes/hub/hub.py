@@ -296,7 +296,8 @@ class Hub:
     def evict(self, device: str) -> None:
         """Somebody else connects with the same identity, and leaves again."""
         came = threading.Event()
-        other = paho.Client(CallbackAPIVersion.VERSION2, self._identities[device].place)
+        place = self._identities[device].place
+        other = paho.Client(CallbackAPIVersion.VERSION2, place, clean_session=False)
         other.on_connect = lambda *_: came.set()
         other.connect(self._broker.host, self._broker.port)
         other.loop_start()
