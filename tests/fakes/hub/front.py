@@ -23,49 +23,29 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tests.fakes.hub.identities import (
-    Identity,
-    RefusedError,
-    Registration,
-    check_signature,
-)
-from tests.fakes.hub.packets import (
-    Connect,
-    Kind,
-    MalformedError,
-    Packet,
-    Publish,
-    Subscribe,
-    connack,
-    number,
-    read,
-)
+from tests.fakes.hub.identities import RefusedError
+from tests.fakes.hub.packets import Connect, Kind, MalformedError, Publish, connack, read
+from tests.fakes.hub.rules import Passage, RuleError, Who, admit, inward
 
 T = TypeVar("T")
-Who = Identity | Registration
 LIMIT = 30.0  # seconds for what a test asks of the front's thread
 CONNECT_LIMIT = 30.0  # seconds for TLS and CONNECT
-LARGEST = 256 * 1024  # bytes of a message
-SUBSCRIPTIONS = 5
-
-
-class RuleError(Exception):
-    """A rule that was broken; the connection is closed, as the hub does it."""
 
 
 @dataclasses.dataclass(eq=False)
 class Link:
-    """A connection that stands."""
+    """A connection that stands: the device's side is outside, the broker's inside."""
 
-    who: Who
+    passage: Passage
     up: asyncio.StreamWriter
     down: asyncio.StreamWriter
     inside: asyncio.StreamReader
     outside: asyncio.StreamReader
-    filters: set[str]
-    confirmed: set[str]
-    asked: dict[int, set[str]] = dataclasses.field(default_factory=dict)
-    waiting: dict[int, Publish] = dataclasses.field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """Whose it is."""
+        return self.passage.who.place
 
 
 class Front:
@@ -143,7 +123,7 @@ class Front:
     def listens(self, who: Who, topic_filter: str) -> bool:
         """Whether it has subscribed to that and the broker has confirmed it."""
         link = self._links.get(who.place)
-        return link is not None and topic_filter in link.confirmed
+        return link is not None and topic_filter in link.passage.confirmed
 
     def cut(self, who: Who) -> None:
         """Ends a connection without a word."""
@@ -229,8 +209,8 @@ class Front:
         if connect.clean:
             self._sessions.pop(who.place, None)
         confirmed = self._sessions.setdefault(who.place, set())
-        link = Link(who, up, down, inside, outside, set(confirmed), confirmed)
-        up.write(_inward(connect, who).encode())
+        link = Link(Passage(who, confirmed, self._accepted), up, down, inside, outside)
+        up.write(inward(connect, who).encode())
         self.connects[who.place] += 1
         self._links[who.place] = link
         try:
@@ -245,29 +225,7 @@ class Front:
         if self.refuse_next:
             self.refuse_next -= 1
             raise RefusedError("refused because the test wants it", self.code)
-        if connect.level != 4:
-            raise RefusedError(f"protocol level {connect.level}, not MQTT 3.1.1", 1)
-        who = self._find(connect.username or "")
-        name = who.name
-        if connect.client_id != name:
-            raise RefusedError(f"client identifier {connect.client_id!r}, not {name!r}")
-        if connect.keepalive > 1767:
-            raise RefusedError(f"keep-alive of {connect.keepalive} s, more than 1767 s")
-        if connect.will and not (isinstance(who, Identity) and _is_event(who, connect.will[0])):
-            raise RefusedError(f"the last will's topic is {connect.will[0]!r}, not its events'")
-        if connect.password:
-            if not who.key:
-                raise RefusedError("a signature, but it is known by its certificate")
-            policies = ("registration", "") if isinstance(who, Registration) else ("",)
-            now = self._now() - self.allowance
-            return who, check_signature(connect.password, who.uri, who.key, now, policies)
-        if not peer:
-            raise RefusedError("neither password nor certificate", 4)
-        common = {key: value for rdn in peer["subject"] for key, value in rdn}.get("commonName")
-        own = who.name if isinstance(who, Registration) else who.device
-        if who.key or common != own:
-            raise RefusedError(f"the certificate of {common!r} is not that of {own!r}")
-        return who, None
+        return admit(connect, peer, self._find, self._now() - self.allowance)
 
     async def _both(self, link: Link, expires: float | None) -> None:
         tasks: set[asyncio.Task[None]] = {
@@ -291,9 +249,9 @@ class Front:
 
     async def _upward(self, link: Link) -> None:
         while (packet := await read(link.outside)) is not None:
-            if link.who.place in self._silent:
+            if link.place in self._silent:
                 continue
-            link.up.write(self._from_device(link, packet).encode())
+            link.up.write(link.passage.inward(packet).encode())
             await link.up.drain()
             if packet.kind is Kind.DISCONNECT:
                 # The broker ends the connection then; ended by us it would be a case for the will.
@@ -301,87 +259,14 @@ class Front:
 
     async def _downward(self, link: Link) -> None:
         while (packet := await read(link.inside)) is not None:
-            if link.who.place in self._silent:
+            if link.place in self._silent:
                 continue
-            link.down.write(self._to_device(link, packet).encode())
+            link.down.write(link.passage.outward(packet).encode())
             await link.down.drain()
-        if silent := self._silent.get(link.who.place):
+            if packet.kind in (Kind.CONNACK, Kind.SUBACK):
+                self._changed()
+        if silent := self._silent.get(link.place):
             await silent.wait()  # the broker gave it up, of which nobody is told
-
-    def _from_device(self, link: Link, packet: Packet) -> Packet:
-        """Returns what the broker inside is to get."""
-        if packet.kind in (Kind.PUBREC, Kind.PUBREL, Kind.PUBCOMP, Kind.CONNECT):
-            raise RuleError(f"a packet {packet.kind.name} from {link.who.name}")
-        if packet.kind is Kind.PUBLISH:
-            return self._published(link, Publish.parse(packet))
-        if packet.kind in (Kind.SUBSCRIBE, Kind.UNSUBSCRIBE):
-            return self._subscribed(link, Subscribe.parse(packet))
-        return packet
-
-    def _published(self, link: Link, message: Publish) -> Packet:
-        who = link.who
-        if message.qos > 1:
-            raise RuleError(f"{who.name} published with QoS {message.qos}")
-        if len(message.payload) > LARGEST:
-            raise RuleError(f"{who.name} published {len(message.payload)} bytes")
-        if not who.may_publish(message.topic):
-            raise RuleError(f"{who.name} published to {message.topic!r}, which there is not")
-        if message.retain:  # nothing is retained; the message says that it should have been
-            sign = "" if message.topic.endswith("/") else "&"
-            topic = f"{message.topic}{sign}mqtt-retain=true"
-            message = dataclasses.replace(message, retain=False, topic=topic)
-        if isinstance(who, Identity) and _is_event(who, message.topic):
-            if message.qos:
-                link.waiting[message.number] = message
-            else:
-                self._accepted(who, message)
-        return dataclasses.replace(message, topic=f"up/{who.place}/{message.topic}").packet()
-
-    def _subscribed(self, link: Link, wanted: Subscribe) -> Packet:
-        who = link.who
-        for text, _ in wanted.filters:
-            if text not in who.filters():
-                raise RuleError(f"{who.name} subscribed to {text!r}, which there is not")
-        texts = {text for text, _ in wanted.filters}
-        if wanted.kind is Kind.SUBSCRIBE:
-            link.filters |= texts
-            link.asked[wanted.number] = texts
-        else:
-            link.filters -= texts
-            link.confirmed -= texts
-        if len(link.filters) > SUBSCRIPTIONS:
-            raise RuleError(f"{who.name} has {len(link.filters)} subscriptions")
-        filters = tuple((f"down/{who.place}/{text}", min(qos, 1)) for text, qos in wanted.filters)
-        return dataclasses.replace(wanted, filters=filters).packet()
-
-    def _to_device(self, link: Link, packet: Packet) -> Packet:
-        """Returns what the device is to get."""
-        if packet.kind is Kind.PUBACK and (message := link.waiting.pop(number(packet), None)):
-            # From here on it is the hub's: whatever becomes of the broker inside.
-            self._accepted(link.who, message)
-        if packet.kind is Kind.SUBACK:
-            link.confirmed |= link.asked.pop(number(packet), set())
-        if packet.kind in (Kind.CONNACK, Kind.SUBACK):
-            self._changed()
-        if packet.kind is not Kind.PUBLISH:
-            return packet
-        message = Publish.parse(packet)
-        topic = message.topic.removeprefix(f"down/{link.who.place}/")
-        return dataclasses.replace(message, topic=topic).packet()
-
-
-def _is_event(who: Identity, topic: str) -> bool:
-    return topic.startswith(who.events()[:-1])
-
-
-def _inward(connect: Connect, who: Who) -> Packet:
-    """The same CONNECT for the broker inside: it knows everybody by the place of its topics."""
-    will = connect.will
-    if will is not None:
-        will = (f"will/{who.place}/{will[0]}", will[1], min(will[2], 1))
-    return dataclasses.replace(
-        connect, client_id=who.place, will=will, username=None, password=None
-    ).packet()
 
 
 def tls(certificate: str, key: str, ca: str) -> ssl.SSLContext:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +18,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.fakes.authority import Authority, Issued
 from tests.fakes.broker import Broker
-from tests.fakes.hub.front import Front, Who, tls
-from tests.fakes.hub.identities import Identity, RefusedError, new_key, parse_username
-from tests.fakes.hub.packets import Publish
-from tests.fakes.hub.provisioning import Provisioning
-from tests.fakes.hub.twins import PatchError, Twin
+from tests.fakes.hub.front import Front, tls
+from tests.fakes.hub.identities import Identity, new_key
+from tests.fakes.hub.rules import Who
+from tests.fakes.hub.service import Patch, Report, Service, Telemetry
 
 LIMIT = 30.0  # seconds
 METHODS = "$iothub/methods/POST/#"
 PATCHES = "$iothub/twin/PATCH/properties/desired/#"
 LARGEST_METHOD = 128 * 1024
-_INWARD = re.compile(r"(?P<kind>up|will)/(?P<place>[^/]+/[^/]+)/(?P<topic>.*)", re.DOTALL)
-_GET = re.compile(r"\$iothub/twin/GET/\?\$rid=(.+)")
-_REPORTED = re.compile(r"\$iothub/twin/PATCH/properties/reported/\?\$rid=(.+)")
-_METHOD = re.compile(r"\$iothub/methods/res/(-?\d+)/\?\$rid=(.+)")
 
 
 class HubError(Exception):
@@ -43,46 +35,6 @@ class HubError(Exception):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
         self.code = code
-
-
-@dataclass(frozen=True)
-class Telemetry:
-    """A message that a device sent.
-
-    Attributes:
-        device: or ``device/module``.
-        body: its payload.
-        properties: of the topic, decoded; system ones begin with ``$.``.
-        will: whether it is a last will.
-        at: when it came, monotonic.
-    """
-
-    device: str
-    body: bytes
-    properties: dict[str, str]
-    will: bool
-    at: float
-
-    def json(self) -> Any:
-        """The payload's value."""
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A change of desired properties as it goes to the device."""
-
-    version: int
-    document: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Report:
-    """A patch of reported properties that came, and what it was answered."""
-
-    patch: Any
-    status: int | None
-    at: float
 
 
 class Hub:
@@ -107,26 +59,22 @@ class Hub:
 
     def __init__(self, folder: Path, *, authority: Authority | None = None, port: int = 0) -> None:
         self.authority = authority or Authority(folder / "authority")
-        self.provisioning = Provisioning(self.host)
         self.skew = 0.0
-        self._identities: dict[str, Identity] = {}
-        self._twins: dict[str, Twin] = {}
-        self._telemetry: list[Telemetry] = []
-        self._reports: dict[str, list[Report]] = {}
-        self._answers: dict[str, tuple[int, bytes] | None] = {}
-        self._faults: list[tuple[str, int | None]] = []
+        self._service = Service(self.host, self._send)
+        self.provisioning = self._service.provisioning
+        self._identities = self._service.identities
+        self._changed = self._service.changed
         self._calls = 0
-        self._changed = threading.Condition(threading.RLock())
         self._broker = Broker(folder / "broker", remembers=False)
         own = self.authority
         self._context = tls(str(own.certificate), str(own.key), str(own.ca))
         self._broker.start()
         self.front = Front(
-            self._find,
+            self._service.find,
             self._broker.port,
             self._context,
-            self._accepted,
-            self._notify,
+            self._service.accept,
+            self._service.notify,
             lambda: time.time() + self.skew,
             port,
         )
@@ -178,10 +126,7 @@ class Hub:
         """Makes a device, or a module of one, with an empty twin."""
         name, _, module = device.partition("/")
         identity = Identity(self.host, name, module, "" if x509 else new_key())
-        with self._changed:
-            self._identities[device] = identity
-            self._twins.setdefault(device, Twin())
-            self._reports.setdefault(device, [])
+        self._service.add(identity)
         return identity
 
     def forget(self, device: str) -> None:
@@ -202,7 +147,7 @@ class Hub:
             deliver: whether the device is told; if not, that gets lost.
         """
         with self._changed:
-            twin = self._twins[device]
+            twin = self._service.twins[device]
             gone = {key: None for key in twin.desired if key not in patch} if replace else {}
             twin.replace(patch) if replace else twin.desire(patch)
             sent = Patch(twin.desired_version, {**copy.deepcopy(dict(patch)), **gone})
@@ -220,16 +165,16 @@ class Hub:
     def reported(self, device: str) -> dict[str, Any]:
         """Returns the reported properties."""
         with self._changed:
-            return copy.deepcopy(self._twins[device].reported)
+            return copy.deepcopy(self._service.twins[device].reported)
 
     def reports(self, device: str) -> list[Report]:
         """Returns all patches that came, in order."""
         with self._changed:
-            return list(self._reports[device])
+            return list(self._service.reports[device])
 
     def version(self, device: str) -> int:
         """Returns the version of the desired properties."""
-        return self._twins[device].desired_version
+        return self._service.twins[device].desired_version
 
     def fail(self, status: int | None, *, times: int = 1, operation: str = "") -> None:
         """Answers the next operations on twins with that, or not at all.
@@ -240,7 +185,7 @@ class Hub:
             operation: ``get`` or ``reported``; "" for either.
         """
         with self._changed:
-            self._faults += [(operation, status)] * times
+            self._service.faults += [(operation, status)] * times
 
     # -- methods and telemetry
 
@@ -260,11 +205,11 @@ class Hub:
         with self._changed:
             self._calls += 1
             rid = f"{self._calls:x}"
-            self._answers[rid] = None
+            self._service.answers[rid] = None
         self._send(identity, f"$iothub/methods/POST/{method}/?$rid={rid}", body)
         with self._changed:
-            self._changed.wait_for(lambda: self._answers[rid] is not None, timeout)
-            answer = self._answers.pop(rid)
+            self._changed.wait_for(lambda: self._service.answers[rid] is not None, timeout)
+            answer = self._service.answers.pop(rid)
         if answer is None:
             raise HubError(504, f"{device} did not answer {method} within {timeout} s")
         return answer[0], json.loads(answer[1]) if answer[1] else None
@@ -272,7 +217,7 @@ class Hub:
     def telemetry(self, device: str = "") -> list[Telemetry]:
         """Returns what came, in order: of one device or of all."""
         with self._changed:
-            return [each for each in self._telemetry if device in ("", each.device)]
+            return [each for each in self._service.telemetry if device in ("", each.device)]
 
     # -- connections
 
@@ -326,24 +271,8 @@ class Hub:
 
     def _tell(self) -> str:
         refused, closed = self.front.refused[-3:], self.front.closed[-3:]
-        last = {device: reports[-1:] for device, reports in self._reports.items()}
+        last = {device: reports[-1:] for device, reports in self._service.reports.items()}
         return f"refused: {refused}; closed: {closed}; last reports: {last}"
-
-    def _notify(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def _find(self, username: str) -> Who:
-        found = parse_username(username)
-        if len(found) == 2:
-            return self.provisioning.find(*found)
-        host, device, module = found
-        name = f"{device}/{module}" if module else device
-        if host != self.host:
-            raise RefusedError(f"no such hub: {host}")
-        if name not in self._identities:
-            raise RefusedError(f"no such device: {name}")
-        return self._identities[name]
 
     def _join(self) -> paho.Client:
         """Our own connection to the broker inside; the test waits until it hears everything."""
@@ -352,7 +281,9 @@ class Hub:
             CallbackAPIVersion.VERSION2, "$hub", clean_session=True, reconnect_on_failure=False
         )
         client.max_inflight_messages_set(0)
-        client.on_message = self._received
+        client.on_message = lambda _client, _data, message: self._service.receive(
+            message.topic, bytes(message.payload)
+        )
         client.on_subscribe = lambda *_: listens.set()
         client.connect(self._broker.host, self._broker.port)
         client.subscribe([("up/#", 1), ("will/#", 1)])
@@ -364,92 +295,3 @@ class Hub:
         client = self._client
         assert client is not None, "the hub is stopped"
         client.publish(f"down/{who.place}/{topic}", payload, qos=1)
-
-    def _accepted(self, who: Who, message: Publish) -> None:
-        assert isinstance(who, Identity)
-        self._keep(who, message.topic, message.payload, will=False)
-
-    def _keep(self, who: Identity, topic: str, payload: bytes, *, will: bool) -> None:
-        given = topic[len(who.events()) :].strip("/")
-        pairs = (part.partition("=") for part in given.split("&") if part)
-        named = {urllib.parse.unquote(k): urllib.parse.unquote(v) for k, _, v in pairs}
-        if will:
-            named["iothub-MessageType"] = "Will"
-        with self._changed:
-            self._telemetry.append(Telemetry(who.name, payload, named, will, time.monotonic()))
-            self._changed.notify_all()
-
-    def _received(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        found = _INWARD.fullmatch(message.topic)
-        assert found
-        topic, payload = found["topic"], bytes(message.payload)
-        device, _, module = found["place"].partition("/")
-        if device == "$dps":
-            registration = self.provisioning.find(self.provisioning.scope, module)
-            answer = self.provisioning.answer(registration, topic, payload)
-            if "/res/200/" in answer[0] and self.provisioning.outcome == "assigned":
-                self._assign(module, registration.key)
-            self._send(registration, *answer)
-            return
-        identity = self._identities.get(device if module == "-" else f"{device}/{module}")
-        if identity is None:
-            return  # removed in between
-        if found["kind"] == "will":
-            self._keep(identity, topic, payload, will=True)
-        else:
-            self._operate(identity, topic, payload)
-
-    def _assign(self, name: str, key: str) -> None:
-        with self._changed:
-            self._identities[name] = Identity(self.host, name, "", key)
-            self._twins.setdefault(name, Twin())
-            self._reports.setdefault(name, [])
-
-    def _operate(self, who: Identity, topic: str, payload: bytes) -> None:
-        if found := _GET.fullmatch(topic):
-            self._get(who, found[1])
-        elif found := _REPORTED.fullmatch(topic):
-            self._report(who, found[1], payload)
-        elif found := _METHOD.fullmatch(topic):
-            with self._changed:
-                if found[2] in self._answers:
-                    self._answers[found[2]] = (int(found[1]), payload)
-                self._changed.notify_all()
-
-    def _get(self, who: Identity, rid: str) -> None:
-        status = self._fault("get", 200)
-        with self._changed:
-            document = self._twins[who.name].document()
-        body = json.dumps(document).encode() if status == 200 else b""
-        if status is not None:
-            self._send(who, f"$iothub/twin/res/{status}/?$rid={rid}", body)
-
-    def _report(self, who: Identity, rid: str, payload: bytes) -> None:
-        status, body, tail = self._fault("reported", 204), b"", ""
-        patch: Any = None
-        with self._changed:
-            twin = self._twins[who.name]
-            if status == 204:
-                try:
-                    twin.report(payload)
-                    patch = json.loads(payload)
-                    tail = f"&$version={twin.reported_version}"
-                except PatchError as exc:
-                    status, body = (
-                        400,
-                        json.dumps({"errorCode": 400000, "message": str(exc)}).encode(),
-                    )
-                    patch = payload
-            self._reports[who.name].append(Report(patch, status, time.monotonic()))
-            self._changed.notify_all()
-        if status is not None:
-            self._send(who, f"$iothub/twin/res/{status}/?$rid={rid}{tail}", body)
-
-    def _fault(self, operation: str, otherwise: int) -> int | None:
-        """What the next operation of that kind is answered with."""
-        with self._changed:
-            for number, (wanted, status) in enumerate(self._faults):
-                if wanted in ("", operation):
-                    del self._faults[number]
-                    return status
-        return otherwise

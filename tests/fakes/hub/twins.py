@@ -48,8 +48,8 @@ class Twin:
         self.desired = _checked(dict(document))
         self.desired_version += 1
 
-    def report(self, payload: bytes) -> None:
-        """Merges what the device reported.
+    def report(self, payload: bytes) -> dict[str, Any]:
+        """Merges what the device reported, and returns it.
 
         Raises:
             PatchError: and nothing has changed.
@@ -62,6 +62,7 @@ class Twin:
             raise PatchError(f"the patch is a {type(patch).__name__}, not an object")
         self.reported = _checked(merge(self.reported, patch))
         self.reported_version += 1
+        return patch
 
 
 def merge(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
