@@ -27,7 +27,9 @@ class Broker:
         users: their passwords; everybody may come in if None.
         certificates: whether clients of the TLS listener need one of the authority's, whose common
             name is then their user name.
-        remembers: whether retained messages outlive a restart, also one after ``kill``.
+        remembers: whether messages and sessions outlive a restart.
+        saves: after how many changes it writes them down; with 1 they outlive ``kill``, which makes
+            it slow.
         settings: more lines for its configuration.
 
     Attributes:
@@ -47,6 +49,7 @@ class Broker:
         users: Mapping[str, str] | None = None,
         certificates: bool = False,
         remembers: bool = True,
+        saves: int = 1,
         settings: str = "",
     ) -> None:
         self._program = program("mosquitto")
@@ -61,6 +64,7 @@ class Broker:
         self._users = None if users is None else dict(users)
         self._certificates = certificates
         self._remembers = remembers
+        self._saves = saves
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -138,7 +142,7 @@ class Broker:
         assert self._authority is not None, "it does not speak TLS"
         self._shown = issued
         if self._process is not None:
-            self.stop()
+            self.kill()  # one that has just begun misses the other signal
         self.start()
 
     # -- what it says
@@ -169,6 +173,7 @@ class Broker:
             "connection_messages true",
             "set_tcp_nodelay true",
             "max_queued_messages 0",  # none is dropped for a slow test
+            "max_inflight_messages 0",  # nor held back until it has acknowledged some
             *self._memory(),
             *self._rights(),
             f"listener {self.port} {self.host}",
@@ -180,12 +185,11 @@ class Broker:
     def _memory(self) -> list[str]:
         if not self._remembers:
             return ["persistence false"]
-        # Written at every change: a killed one has it all again.
         return [
             "persistence true",
             f"persistence_location {self.folder}/",
             "autosave_on_changes true",
-            "autosave_interval 1",
+            f"autosave_interval {self._saves}",
         ]
 
     def _rights(self) -> list[str]:

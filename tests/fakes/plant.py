@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import threading
 import time
@@ -48,7 +47,7 @@ class Plant:
     ) -> None:
         self.device = device
         self._changed = threading.Condition(threading.RLock())
-        self._heard: list[Heard] = []
+        self._heard: dict[str, list[Heard]] = {}
         self._calls = 0
         self._listens = threading.Event()
         client = paho.Client(CallbackAPIVersion.VERSION2, f"plant-{device}", clean_session=False)
@@ -110,7 +109,13 @@ class Plant:
     def heard(self, topic: str) -> list[Heard]:
         """Returns what came below that topic of the device's, in order."""
         with self._changed:
-            return [each for each in self._heard if each.topic == topic]
+            return list(self._heard.get(topic, ()))
+
+    def last(self, topic: str) -> Heard | None:
+        """Returns the newest of them."""
+        with self._changed:
+            heard = self._heard.get(topic)
+            return heard[-1] if heard else None
 
     def reports(self) -> list[dict[str, Any]]:
         """Returns all reports, in order."""
@@ -118,8 +123,9 @@ class Plant:
 
     def reported(self) -> dict[str, Any]:
         """Returns the newest report; empty before one came."""
-        reports = self.reports()
-        return copy.deepcopy(reports[-1]) if reports else {}
+        newest = self.last("reported")
+        document: dict[str, Any] = newest.json() or {} if newest else {}
+        return document
 
     def until(
         self, true: Callable[[], Any], limit: float = LIMIT, what: str = "what was expected"
@@ -141,7 +147,7 @@ class Plant:
         topic = message.topic.removeprefix(f"edged/v1/{self.device}/")
         heard = Heard(topic, bytes(message.payload), message.retain, time.monotonic())
         with self._changed:
-            self._heard.append(heard)
+            self._heard.setdefault(topic, []).append(heard)
             self._changed.notify_all()
 
 

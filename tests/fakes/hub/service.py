@@ -56,11 +56,19 @@ class Patch:
 
 @dataclass(frozen=True)
 class Report:
-    """A patch of reported properties that came, and what it was answered; None for nothing."""
+    """A patch of reported properties that came.
+
+    Attributes:
+        patch: as it came; bytes if it could not be taken.
+        status: that it was answered with; None for no answer.
+        at: when it came, monotonic.
+        whole: the reported properties with it.
+    """
 
     patch: Any
     status: int | None
     at: float
+    whole: dict[str, Any]
 
 
 class Service:
@@ -190,7 +198,8 @@ class Service:
                 except PatchError as exc:
                     status, patch = 400, payload
                     body = json.dumps({"errorCode": 400000, "message": str(exc)}).encode()
-            self.reports[who.name].append(Report(patch, status, time.monotonic()))
+            report = Report(patch, status, time.monotonic(), twin.reported)
+            self.reports[who.name].append(report)
             self.changed.notify_all()
         if status is not None:
             self._send(who, f"$iothub/twin/res/{status}/?$rid={rid}{tail}", body)
