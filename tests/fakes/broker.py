@@ -142,7 +142,7 @@ class Broker:
         assert self._authority is not None, "it does not speak TLS"
         self._shown = issued
         if self._process is not None:
-            self.kill()  # one that has just begun misses the other signal
+            self.stop()
         self.start()
 
     # -- what it says
@@ -252,14 +252,17 @@ class Broker:
 
     def _end(self, number: int) -> None:
         process, self._process = self._running(), None
-        process.send_signal(number)
+        deadline = time.monotonic() + LIMIT
         process.send_signal(signal.SIGCONT)  # a frozen one cannot end
-        try:
-            process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        while True:
+            # Again and again: one that has just said that it listens forgets a signal.
+            process.send_signal(number)
+            try:
+                process.wait(0.2)
+                break
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    number = signal.SIGKILL
         assert self._reader is not None
         self._reader.join()
 
