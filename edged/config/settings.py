@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from edged.config import folders
+from edged.config import folders, mqtt
+from edged.config.mqtt import Mqtt
 from edged.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -61,6 +62,7 @@ class Config:
     sku: str = "bw-cnn-a10"  # which NPU this device has
     window: float = 60.0  # seconds of good behaviour after a commit; 0 for none
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in the file alone
+    mqtt: Mqtt | None = None  # the link to a controller; in the file alone
 
     @property
     def grpc_socket(self) -> Path:
@@ -73,7 +75,8 @@ class Config:
         return self.run_dir / "control.sock"
 
 
-KEYS = tuple(each.name for each in fields(Config) if each.name != "registries")
+TABLES = ("registries", "mqtt")  # of the file, neither flags nor variables
+KEYS = tuple(each.name for each in fields(Config) if each.name not in TABLES)
 
 
 def load(
@@ -148,15 +151,18 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
     except ValueError as exc:  # not TOML, or not UTF-8
         raise ConfigError(f"cannot read {path}: {exc}") from exc
-    known = (*KEYS, "registries")
     for key in document:
-        _known(key, known, str(path))
+        _known(key, (*KEYS, *TABLES), str(path))
     values = {
         key: _typed(key, value, f"{path}: {key}")
         for key, value in document.items()
-        if key != "registries"
+        if key not in TABLES
     }
-    return {**values, "registries": _registries(document.get("registries", {}), path)}
+    return {
+        **values,
+        "registries": _registries(document.get("registries", {}), path),
+        "mqtt": mqtt.from_table(document.get("mqtt"), path),
+    }
 
 
 def _known(key: str, known: Sequence[str], source: str) -> None:

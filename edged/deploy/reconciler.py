@@ -64,6 +64,11 @@ class Reconciler(Generic[Candidate]):
         limits: of the steps.
         clock: monotonic, in seconds.
         registries: how registries are spoken to.
+
+    Attributes:
+        deployments, reverts: since the start.
+        under_way: the deployment that is worked on.
+        on_change: told of news: of a deployment, of the history, of what is in service.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Reconciler(Generic[Candidate]):
         self.deployments = 0
         self.reverts = 0
         self.under_way: Deployment | None = None
+        self.on_change: list[Callable[[], None]] = []
         self._npu = npu
         self._store = store
         self._records = records
@@ -100,6 +106,7 @@ class Reconciler(Generic[Candidate]):
         self._loading: asyncio.Future[Event] | None = None
         self._device = asyncio.Lock()
         self.trial: Trial[Candidate] = Trial(npu, store, records, self._limits, clock, self._device)
+        self.trial.on_change = self._changed
         self.upkeep: Upkeep[Candidate] = Upkeep(npu, self._limits, self._device, clock)
         npu.on_crash = self.trial.crashed
         npu.on_other = self._other_serves
@@ -269,6 +276,7 @@ class Reconciler(Generic[Candidate]):
         await asyncio.to_thread(self._store.collect)
         digest = serving.digest if serving else ""
         logger.info("model taken out of service", extra={"event": "undeploy", "digest": digest})
+        self._changed()
         return digest
 
     # -- a deployment
@@ -277,6 +285,7 @@ class Reconciler(Generic[Candidate]):
         work: Work[Candidate] = Work(deployment, self._npu.serving, self._clock())
         moment = self._records.now()
         self.under_way, self._work = deployment, work
+        deployment.on_tell = self._changed
         self.deployments += 1
         state, error = State.FAILED, STOPPING
         try:
@@ -391,6 +400,11 @@ class Reconciler(Generic[Candidate]):
         """Runs when the current model did not come up, and the previous one did."""
         self.trial.end()
         self._records.other_serves(self._store, slot, why)
+        self._changed()
+
+    def _changed(self) -> None:
+        for tell in self.on_change:
+            tell()
 
     def _news(self, work: Work[Candidate]) -> None:
         deployment = work.deployment

@@ -29,12 +29,11 @@ _BY_FAULT = {
 }
 _FIXES = {
     Fault.MODEL: "push another image; 'edged history' and 'edged logs' at the device show more",
-    Fault.PASSING: "nothing: it is tried again; look at the link, the registry and the disk if it "
-    "lasts",
-    Fault.HELD: "nothing: it is done when the device is released ('edged release'), or push with "
-    "force",
-    Fault.OVERTAKEN: "nothing: something newer was asked for",
-    Fault.STOPPING: "nothing: it goes on when edged runs again",
+    Fault.PASSING: "it is tried again by itself; if it lasts, look at the link, the registry and "
+    "the disk",
+    Fault.HELD: "it is done when the device is released ('edged release'), or push with force",
+    Fault.OVERTAKEN: "something newer was asked for",
+    Fault.STOPPING: "it goes on when edged runs again",
 }
 
 
