@@ -42,6 +42,7 @@ class Endpoint:
         will: None for none.
         renew_in: seconds after which the connection is made anew, before its credentials expire;
             None if they do not.
+        hint: what to do if the broker does not accept the credentials.
     """
 
     host: str
@@ -53,6 +54,7 @@ class Endpoint:
     keepalive: int = 60
     will: Will | None = None
     renew_in: float | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True)
