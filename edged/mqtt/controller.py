@@ -201,7 +201,7 @@ class Controller:
         attempts = 0
         while True:
             attempts += 1
-            outcome = await self._attempt(wanted)
+            outcome = await self._attempt(wanted, again=attempts > 1)
             if outcome.fault is Fault.STOPPING:
                 return
             await self._settle(outcome)
@@ -223,19 +223,19 @@ class Controller:
             self._set(replace(self.standing, outcome=APPLYING))
             await self._bring(wanted)
 
-    async def _attempt(self, wanted: Desired) -> Outcome:
+    async def _attempt(self, wanted: Desired, *, again: bool) -> Outcome:
         """Returns how one attempt ended; whatever goes wrong is an outcome."""
         try:
             if wanted.deployment is None:
-                return await self._change(wanted.target or Target())
-            return await self._deploy_manifest(wanted)
+                return await self._change(wanted.target or Target(), again=again)
+            return await self._deploy_manifest(wanted, again=again)
         except EdgedError as exc:
             return Outcome(_fault(exc), str(exc))
         except Exception:
             logger.exception("cannot apply the desired document")
             return Outcome(Fault.PASSING, "internal error; see the device's log")
 
-    async def _deploy_manifest(self, wanted: Desired) -> Outcome:
+    async def _deploy_manifest(self, wanted: Desired, *, again: bool) -> Outcome:
         assert wanted.deployment is not None  # noqa: S101 - only called with one
         choice = await choose(wanted.deployment, self._device)
         self._set(replace(self.standing, verdicts=choice.verdicts))
@@ -244,7 +244,8 @@ class Controller:
             if choice.unknown is not None:
                 fault, error = Fault.PASSING, str(choice.unknown)
             return Outcome(fault, error, verdicts=choice.verdicts)
-        outcome = replace(await self._change(choice.target), verdicts=choice.verdicts)
+        outcome = await self._change(choice.target, again=again)
+        outcome = replace(outcome, verdicts=choice.verdicts)
         if outcome.fault is not Fault.NONE:
             return outcome
         if choice.unknown is not None:
@@ -253,7 +254,7 @@ class Controller:
             return replace(outcome, code=codes.UNSUITABLE, error=choice.refused)
         return outcome
 
-    async def _change(self, target: Target) -> Outcome:
+    async def _change(self, target: Target, *, again: bool) -> Outcome:
         """Deploys or undeploys."""
         now = self._device.snapshot()
         if not target.reference:
@@ -262,7 +263,8 @@ class Controller:
             return Outcome()
         self._set(replace(self.standing, reference=target.reference))
         last: Progress | None = None
-        async for progress in self._device.deploy(target.reference, target.options):
+        options = replace(target.options, again=again)
+        async for progress in self._device.deploy(target.reference, options):
             last = progress
         if last is None:
             return Outcome(Fault.PASSING, "the deployment ended without an outcome")
