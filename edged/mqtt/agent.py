@@ -8,7 +8,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -23,6 +22,7 @@ from edged.mqtt.controller import Controller
 from edged.mqtt.device import Device
 from edged.mqtt.edge import report as edge_report
 from edged.mqtt.methods import Methods
+from edged.mqtt.news import News, happens
 from edged.mqtt.report import Link, Stamp
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Agent:
         self._is_edge = is_edge
         self._began = time.monotonic()
         self._seq = 0
-        self._news = asyncio.Event()
+        self._news = News()
         self.controller = Controller(device, folder, self.changed)
         self.methods = Methods(device, self._modules, self.boot_id)
         device.on_change.append(self.changed)
@@ -82,8 +82,7 @@ class Agent:
 
     def changed(self) -> None:
         """Notes that there is something new to report."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self._news.tell()
 
     def time(self) -> float | None:
         """Returns seconds since 1970; None while the clock cannot be trusted."""
@@ -106,11 +105,10 @@ class Agent:
     async def reports(self) -> AsyncIterator[Report]:
         """Yields what to report; see ``Control.reports``."""
         while True:
-            news = self._news
+            news = self._news.next
             yield self._report()
             made = time.monotonic()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(news.wait(), self._ttl / 2)
+            await happens(news, self._ttl / 2)
             await asyncio.sleep(max(0.0, made + GAP - time.monotonic()))
 
     def farewell(self) -> Report:

@@ -29,6 +29,7 @@ from edged.mqtt.choice import choose
 from edged.mqtt.desired import Desired, Target
 from edged.mqtt.device import Device
 from edged.mqtt.edge import manifest
+from edged.mqtt.news import News, happens
 from edged.mqtt.standing import (
     APPLIED,
     APPLYING,
@@ -100,7 +101,7 @@ class Controller:
         self._changed = changed
         self._delay = delay
         self._task: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
+        self._news = News()
         self.standing = self._memory.read()
         self.desired: Desired | None = None
         device.on_change.append(self._look)
@@ -158,23 +159,28 @@ class Controller:
         if wanted.key != before.key:
             logger.info("new desired document from %s", source, extra={"event": "desired"})
             self._set(Standing(wanted.key, source, version, wanted.id, APPLYING))
-            self._follow(self._bring(wanted))
+            self._follow(self._bring, wanted)
             return
         self._set(replace(before, source=source, version=version))
         if before.is_settled:
             if self._task is None or self._task.done():
-                self._follow(self._stay(wanted))
+                self._follow(self._stay, wanted)
         elif known is None or _credentials(known) != _credentials(wanted):
-            self._follow(self._bring(wanted))  # left by a restart, or there are new credentials
+            self._follow(self._bring, wanted)  # left by a restart, or there are new credentials
 
-    def _follow(self, work: Coroutine[Any, Any, None]) -> None:
+    def _follow(
+        self, work: Callable[[Desired], Coroutine[Any, Any, None]], wanted: Desired
+    ) -> None:
         self._end_task()
-        self._task = asyncio.get_running_loop().create_task(self._guarded(work), name="desired")
+        guarded = self._guarded(work, wanted)
+        self._task = asyncio.get_running_loop().create_task(guarded, name="desired")
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(
+        self, work: Callable[[Desired], Coroutine[Any, Any, None]], wanted: Desired
+    ) -> None:
         """Lets no fault of ours end more than this document's task."""
         try:
-            await work
+            await work(wanted)
         except Exception:
             logger.exception("cannot follow the desired document")
             text = "internal error; see the device's log"
@@ -309,7 +315,7 @@ class Controller:
         """
         digest = self.standing.digest
         while digest:
-            news = self._news
+            news = self._news.next
             now = self._device.snapshot()
             if (last := now.last) is not None and last.outcome == "reverted":
                 ours = last.digest == digest and last.number >= self.standing.record
@@ -326,7 +332,7 @@ class Controller:
                         )
                     )
                     return True
-            await news.wait()
+            await happens(news)
         return False
 
     async def _pause(self, attempts: int) -> bool:
@@ -334,7 +340,7 @@ class Controller:
         standing, loop = self.standing, asyncio.get_running_loop()
         until = loop.time() + self._delay(attempts)
         while True:
-            news = self._news
+            news = self._news.next
             now = self._device.snapshot()
             if _is_changed_by_others(now.last, standing.record):
                 await self._give_way()
@@ -350,8 +356,7 @@ class Controller:
                 left = now.hold.left
             elif until <= loop.time():
                 return True
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(news.wait(), left)
+            await happens(news, left)
 
     async def _give_way(self) -> None:
         text = "somebody changed the model at the device, or by a method, meanwhile"
@@ -369,8 +374,7 @@ class Controller:
 
     def _look(self) -> None:
         """Wakes whoever waits for a change of the device."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self._news.tell()
 
     def _set(self, standing: Standing) -> None:
         if standing != self.standing:

@@ -35,7 +35,7 @@ class Histogram:
         wanted = share * self.total
         for index, seen in enumerate(itertools.accumulate(self.counts)):
             if seen >= wanted and seen:
-                return min(_upper(index), self.most)
+                return self.most if index == _BUCKETS - 1 else min(_upper(index), self.most)
         return self.most
 
 
