@@ -162,6 +162,11 @@ class Hub:
         body = {**patch.document, "$version": patch.version}
         self._send(identity, topic, json.dumps(body).encode())
 
+    def wanted(self, device: str) -> dict[str, Any]:
+        """Returns the desired properties."""
+        with self._changed:
+            return copy.deepcopy(self._service.twins[device].desired)
+
     def reported(self, device: str) -> dict[str, Any]:
         """Returns the reported properties."""
         with self._changed:
