@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import importlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING
 from edged.config import version
 from edged.config.mqtt import Mqtt
 from edged.daemon.parts import Parts
-from edged.deploy.clock import SET_SINCE
 from edged.deploy.types import Options, Progress, Slot
 from edged.model.process import Facts
 from edged.model.service import Condition
@@ -34,6 +32,7 @@ from edged.mqtt.link import Link
 from edged.mqtt.meter import Meter
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.telemetry import Settings, Telemetry
+from edged.mqtt.wallclock import Wallclock
 from edged.oci.facts import ModelFacts
 from edged.oci.image import open_image
 from edged.oci.registries import Credentials, Registries
@@ -46,7 +45,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AGAIN = 30.0  # seconds after a fault of ours
-STOP_LIMIT = 3.0  # seconds for last words
+STOP_LIMIT = 3.0  # seconds
+LEAVE_LIMIT = 1.0  # seconds for last words
 EDGE_AGENT = "$edgeAgent"  # the module identity whose twin has deployment manifests
 
 
@@ -162,24 +162,6 @@ def _look_up(reference: str, registries: Registries) -> tuple[str, ModelFacts]:
     return str(image.digest), image.facts
 
 
-class Wallclock:
-    """The wall clock."""
-
-    skew: float | None = None
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @property
-    def sane(self) -> bool:
-        """Whether it can be trusted."""
-        return time.time() >= SET_SINCE
-
-    def now(self) -> float:
-        """Returns seconds since 1970."""
-        return time.time()
-
-
 @dataclass(frozen=True)
 class _Way:
     """What reports say of the link; see ``edged.mqtt.report.Link``."""
@@ -256,8 +238,9 @@ class _Work:
             is_edge=settings.module == EDGE_AGENT,
         )
         self._outbox = Outbox(folder, settings.outbox_limit * 1024 * 1024)
+        self._dialect = _dialect(settings, self._agent, self._clock, folder)
         self._link = Link(
-            _dialect(settings, self._agent, self._clock, folder),
+            self._dialect,
             self._outbox,
             backoff=Backoff(longest=settings.retry_limit),
         )
@@ -283,12 +266,25 @@ class _Work:
             loop.create_task(self._link.run(), name="link"),
         ]
         try:
-            # Telemetry may have nothing to do; the link always has.
-            await self._tasks[1]
+            # Not awaited itself, as it must outlive our being cancelled by the last words. And
+            # telemetry may have nothing to do; the link always has.
+            await asyncio.wait([self._tasks[1]])
+            self._tasks[1].result()
+        except asyncio.CancelledError:
+            await self._leave()
+            raise
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _leave(self) -> None:
+        """Says goodbye to the controller, if it can be told."""
+        leaving = asyncio.ensure_future(self._dialect.leave())
+        await asyncio.wait([leaving], timeout=LEAVE_LIMIT)
+        if leaving.done() and (error := leaving.exception()) is not None:
+            logger.info("cannot say goodbye: %s", error)
+        leaving.cancel()
 
     async def stop(self) -> None:
         """Ends what is left."""

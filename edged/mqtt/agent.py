@@ -70,6 +70,7 @@ class Agent:
         self._is_edge = is_edge
         self._began = time.monotonic()
         self._seq = 0
+        self._leaving = False
         self._news = News()
         self.controller = Controller(device, folder, self.changed)
         self.methods = Methods(device, self._modules, self.boot_id)
@@ -113,11 +114,12 @@ class Agent:
 
     def farewell(self) -> Report:
         """Returns the last report, for an orderly end."""
-        return self._report(stopping=True)
+        self._leaving = True  # and none that is made after it says otherwise
+        return self._report()
 
-    def _report(self, *, stopping: bool = False) -> Report:
+    def _report(self) -> Report:
         now, standing = self._device.snapshot(), self.controller.standing
-        if stopping:
+        if self._leaving:
             now = replace(now, state="stopped", reason="edged is stopping")
         self._seq += 1
         up = time.monotonic() - self._began
@@ -128,7 +130,7 @@ class Agent:
         if self._is_edge or standing.source == MANIFEST:
             wanted = self.controller.desired
             deployment = wanted.deployment if wanted else None
-            agent = edge_report.build(now, standing, deployment, stopping=stopping)
+            agent = edge_report.build(now, standing, deployment, stopping=self._leaving)
         return Report(own, agent)
 
     def _modules(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The seam: what a link asks of a dialect, what it gives it, and what a dialect asks of the device.
+"""The seam: what a link asks of a dialect, and what it gives it.
 
 Invariants:
 - A dialect knows topics and documents, never a socket; a link knows sockets, never a topic.
@@ -8,11 +8,12 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
+
+from edged.errors import LinkError
 
 TELEMETRY, RESULT, EVENT = "telemetry", "result", "event"
 KINDS = (TELEMETRY, RESULT, EVENT)  # of entries in the outbox
@@ -118,30 +119,18 @@ class Dialect(Protocol):
         ``serve`` is called: a broker sends retained ones with the confirmation of a subscription.
         """
 
-    def outgoing(self, kind: str, payload: bytes) -> tuple[str, bytes]:
-        """The topic and the payload of an entry of the outbox; ``kind`` is one of ``KINDS``."""
+    async def explain(self, why: LinkError) -> LinkError | None:
+        """Says more of why a connection was not made or has ended, if that can be found out.
 
-
-class Control(Protocol):
-    """What a dialect asks of the device: the same, whoever the controller is.
-
-    Attributes:
-        changed: set when there is something new to report; whoever publishes clears it.
-    """
-
-    changed: asyncio.Event
-
-    def desired(self, document: Mapping[str, Any] | None, version: int, source: str) -> None:
-        """Takes what the device is to have; the newest wins. Never blocks, never raises.
-
-        Args:
-            document: our own or an IoT Edge manifest, untrusted; None to undeploy.
-            version: of the document at its source, such as ``$version``; 0 if it has none.
-            source: what the report calls where it came from.
+        ``why`` itself stands in the status meanwhile. None has it tried again at once.
         """
 
-    async def call(self, name: str, payload: bytes) -> tuple[int, bytes]:
-        """Answers a direct method within a second: a status as of HTTP, and JSON or nothing."""
+    async def leave(self) -> None:
+        """Says the last words over the session that stands, if one does: edged is about to end.
 
-    def report(self) -> dict[str, Any]:
-        """The whole current document to report."""
+        Raises:
+            LinkError: the session ended meanwhile.
+        """
+
+    def outgoing(self, kind: str, payload: bytes) -> tuple[str, bytes]:
+        """The topic and the payload of an entry of the outbox; ``kind`` is one of ``KINDS``."""

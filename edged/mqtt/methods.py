@@ -243,10 +243,11 @@ class Methods:
                 found.set_result(logs)
 
         task = self.tasks.start("GetModuleLogs", work)
-        try:
-            return codes.OK, await asyncio.wait_for(found, AT_ONCE)
-        except asyncio.TimeoutError:
-            return codes.ACCEPTED, {"correlationId": task.id}
+        await asyncio.wait([found], timeout=AT_ONCE)
+        if found.done():
+            return codes.OK, found.result()
+        found.cancel()
+        return codes.ACCEPTED, {"correlationId": task.id}
 
     # -- what they share
 

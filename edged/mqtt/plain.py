@@ -63,6 +63,7 @@ class Plain:
         self._root = f"{ROOT}/{device}"
         self._boot_id = boot_id
         self._connect = connect
+        self._session: Session | None = None
         self._commands: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(COMMANDS_LIMIT)
 
     @property
@@ -78,6 +79,7 @@ class Plain:
 
     async def serve(self, session: Session) -> None:
         """Says that we are there, reports, and answers commands, while the session stands."""
+        self._session = session
         await session.publish(f"{self._root}/online", self._online(online=True), retain=True)
         answering = [
             asyncio.get_running_loop().create_task(self._answer(session), name="answer")
@@ -87,15 +89,23 @@ class Plain:
             async for each in self._control.reports():
                 await session.publish(f"{self._root}/reported", encode(each.own), retain=True)
         finally:
+            self._session = None
             for task in answering:
                 task.cancel()
             await asyncio.gather(*answering, return_exceptions=True)
 
-    async def leave(self, session: Session) -> None:
-        """Says goodbye."""
+    async def leave(self) -> None:
+        """Says goodbye over the session that stands, if one does."""
+        session = self._session
+        if session is None:
+            return
         own = self._control.farewell().own
         await session.publish(f"{self._root}/reported", encode(own), retain=True)
         await session.publish(f"{self._root}/online", self._online(online=False), retain=True)
+
+    async def explain(self, why: LinkError) -> LinkError | None:
+        """There is nothing more to say."""
+        return why
 
     def received(self, message: Message) -> None:
         """Takes what is desired, or a command."""

@@ -90,10 +90,13 @@ def test_a_session_begins_with_who_is_there_and_how_it_is() -> None:
             ("answer/ping", answer, False),
         ]
         assert control.calls == [("ping", b'{"a": 2}'), ("ping", b"")]
+        await plain.leave()
+        goodbye = ("online", {"online": False, "boot_id": "boot"}, True)
+        assert session.sent[-2:] == [("reported", {"seq": 9, "state": "stopped"}, True), goodbye]
         serving.cancel()
         await asyncio.wait([serving])
-        await plain.leave(session)
-        assert session.sent[-1] == ("online", {"online": False, "boot_id": "boot"}, True)
+        await plain.leave()
+        assert session.sent[-1] == goodbye, "there is nobody to tell any more"
 
     asyncio.run(run())
 
