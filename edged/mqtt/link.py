@@ -121,6 +121,8 @@ class Link:
                 await self._connect_and_serve()
             except LinkError as exc:
                 self._tell_down(exc)
+                if await self._explain(exc):
+                    continue
             except EdgedError as exc:  # files of certificates or passwords, the disk
                 self._tell_down(LinkError(str(exc)))
             except Exception as exc:
@@ -131,6 +133,20 @@ class Link:
             if self._error is not None or stood < BRIEF:
                 after = self._error.after if self._error else 0.0
                 await self._pause(self._backoff.pause(stood, after))
+
+    async def _explain(self, why: LinkError) -> bool:
+        """Has the dialect say more of what went wrong; returns whether to try again at once."""
+        self._changed()
+        try:
+            better = await self._dialect.explain(why)
+        except Exception:
+            logger.exception("cannot find out more of: %s", why)
+            return False
+        if better is None:
+            return True
+        if better is not why:
+            self._tell_down(better)
+        return False
 
     async def _pause(self, seconds: float) -> None:
         self._next_try = time.monotonic() + seconds

@@ -20,6 +20,8 @@ from edged.mqtt.dialect import Endpoint
 # them; other codes are told by number.
 VERSION, IDENTIFIER, UNAVAILABLE, PASSWORD, UNAUTHORIZED = 132, 133, 136, 134, 135
 
+LOGIN, CLOCK = "login", "clock"  # kinds of a LinkError
+
 # X509_V_ERR_* of OpenSSL.
 NOT_YET_VALID, EXPIRED, NAME, ADDRESS = 9, 10, 62, 64
 UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
@@ -57,9 +59,10 @@ def connack(endpoint: Endpoint, code: int) -> LinkError:
     )
     if code == PASSWORD:
         cause = f"{who} or the password is not accepted"
-        return LinkError(f"cannot log in to {where}: {cause}", credentials)
+        return LinkError(f"cannot log in to {where}: {cause}", credentials, kind=LOGIN)
     if code == UNAUTHORIZED:
-        return LinkError(f"cannot log in to {where}: {who} is not accepted", credentials)
+        why = f"cannot log in to {where}: {who} is not accepted"
+        return LinkError(why, credentials, kind=LOGIN)
     if code == IDENTIFIER:
         return LinkError(
             f"cannot log in to {where}: client id {endpoint.client_id!r} is not accepted",
@@ -202,6 +205,7 @@ def _alerted(where: str, exc: ssl.SSLError) -> LinkError:
                 f"cannot log in to {where}: {cause}",
                 "check cert_file and key_file in [mqtt], what the broker trusts, and the clock, "
                 f"which reads {moment()}",
+                kind=LOGIN,
             )
     said = re.sub(r"[^a-z0-9.]+", " ", reason.lower()) or exc.strerror or str(exc)
     return LinkError(

@@ -112,7 +112,7 @@ class Session:
         why = self.ended.result()
         if why is None:
             return LinkError(f"cannot publish: the connection to {self._endpoint.host} was closed")
-        return LinkError(why.reason, why.fix, after=why.after)
+        return LinkError(why.reason, why.fix, after=why.after, kind=why.kind)
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
         # The loop may be over while the thread still looks up a name.

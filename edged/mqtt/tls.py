@@ -2,7 +2,8 @@
 
 Invariants:
 - The broker's certificate and its name are always verified, against the system's authorities and
-  ``ca_file``, from TLS 1.2 on. There is no switch that turns it off.
+  ``ca_file``, from TLS 1.2 on. No setting turns it off. Their dates are passed over only for a
+  device whose clock is known to be wrong.
 - A handshake is through within ``HANDSHAKE_LIMIT`` seconds in all, however steadily bytes drip.
 - What a socket raised last is kept: paho only tells that the connection is gone, and with TLS 1.3 a
   broker refuses our certificate after the handshake.
@@ -20,6 +21,7 @@ from typing import Any
 from edged.errors import ConfigError
 
 HANDSHAKE_LIMIT = 10.0  # seconds
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 
 
 class Socket(ssl.SSLSocket):
@@ -90,7 +92,11 @@ class Socket(ssl.SSLSocket):
 
 
 def context(
-    ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
+    ca_file: Path | None = None,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
+    *,
+    check_dates: bool = True,
 ) -> ssl.SSLContext:
     """What a connection is made with. It reads files: not to be called in the event loop.
 
@@ -98,6 +104,7 @@ def context(
         ca_file: certificates (PEM) that may vouch for the broker, besides the system's.
         cert_file: our own certificate and those above it (PEM), None for none.
         key_file: the private key of that; None if it is in ``cert_file``.
+        check_dates: whether certificates must not have expired; only for whoever has no clock.
 
     Raises:
         ConfigError: a file cannot be read or is no such thing.
@@ -105,6 +112,8 @@ def context(
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.sslsocket_class = Socket
+    if not check_dates:
+        made.verify_flags |= _NO_CHECK_TIME
     made.load_default_certs()
     if ca_file is not None:
         try:

@@ -358,4 +358,4 @@ class Wire:
 
 def _bare(error: LinkError | None) -> LinkError | None:
     """The error without what led to it: that would keep the client and its buffers."""
-    return error and LinkError(error.reason, error.fix, after=error.after)
+    return error and LinkError(error.reason, error.fix, after=error.after, kind=error.kind)

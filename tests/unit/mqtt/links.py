@@ -43,6 +43,12 @@ class Plain:
         finally:
             self.ended += 1
 
+    async def leave(self) -> None:
+        """Nothing to say."""
+
+    async def explain(self, why: LinkError) -> LinkError | None:
+        return why
+
     def received(self, message: Message) -> None:
         self.messages.append(message)
 
