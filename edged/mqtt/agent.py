@@ -120,7 +120,7 @@ class Agent:
     def _report(self) -> Report:
         now, standing = self._device.snapshot(), self.controller.standing
         if self._leaving:
-            now = replace(now, state="stopped", reason="edged is stopping")
+            now = replace(now, state="stopping", reason="edged is about to end")
         self._seq += 1
         up = time.monotonic() - self._began
         stamp = Stamp(self.boot_id, self._seq, self._ttl, up, self.time())

@@ -46,7 +46,6 @@ from edged.mqtt.standing import (
 logger = logging.getLogger(__name__)
 
 RETRY, RETRY_LIMIT = 10.0, 300.0  # seconds
-_CHANGED_BY_OTHERS = ("committed", "undeployed")
 
 
 def retry_delay(attempts: int) -> float:
@@ -308,32 +307,25 @@ class Controller:
     # -- waiting
 
     async def _watch(self) -> bool:
-        """Waits while the model stays in service.
+        """Waits for as long as the device is as desired.
 
-        Returns whether it was reverted, which is settled then; False if there is nothing to watch.
-        What others bring into service is not our business.
+        Returns whether the model was reverted, which is settled then and may be tried again; False
+        if others brought something else into service, or took it out: that is not our business.
         """
-        digest = self.standing.digest
-        while digest:
+        standing = self.standing
+        while True:
             news = self._news.next
             now = self._device.snapshot()
-            if (last := now.last) is not None and last.outcome == "reverted":
-                ours = last.digest == digest and last.number >= self.standing.record
-                if ours or (last.cause == "start" and last.before == digest):
-                    fault = Fault.MODEL if digest in now.quarantined else Fault.PASSING
-                    standing = self.standing
-                    await self._settle(
-                        Outcome(
-                            fault,
-                            last.reason,
-                            digest,
-                            standing.reference,
-                            verdicts=standing.verdicts,
-                        )
-                    )
-                    return True
+            last = now.last
+            if _is_changed_by_others(last, standing):
+                await self._give_way()
+                return False
+            if last is not None and _is_reverted(last, standing):
+                fault = Fault.MODEL if standing.digest in now.quarantined else Fault.PASSING
+                reverted = Outcome(fault, last.reason, standing.digest, standing.reference)
+                await self._settle(replace(reverted, verdicts=standing.verdicts))
+                return True
             await happens(news)
-        return False
 
     async def _pause(self, attempts: int) -> bool:
         """Waits until a document that failed is worth another attempt; False for never."""
@@ -342,7 +334,7 @@ class Controller:
         while True:
             news = self._news.next
             now = self._device.snapshot()
-            if _is_changed_by_others(now.last, standing.record):
+            if _is_changed_by_others(now.last, standing):
                 await self._give_way()
                 return False
             left: float | None = until - loop.time()
@@ -385,9 +377,21 @@ class Controller:
         await asyncio.to_thread(self._memory.write, lambda: self.standing)
 
 
-def _is_changed_by_others(newest: Record | None, record: int) -> bool:
-    """Whether somebody changed what is in service since a record."""
-    return newest is not None and newest.number > record and newest.outcome in _CHANGED_BY_OTHERS
+def _is_changed_by_others(newest: Record | None, standing: Standing) -> bool:
+    """Whether somebody brought something else into service since a standing was settled."""
+    if newest is None or newest.number <= standing.record:
+        return False
+    if newest.outcome == "undeployed":
+        return bool(standing.digest) or standing.outcome != APPLIED
+    return newest.outcome == "committed" and newest.digest != standing.digest
+
+
+def _is_reverted(last: Record, standing: Standing) -> bool:
+    """Whether the model of a standing was taken out of service again."""
+    if last.outcome != "reverted" or not standing.digest:
+        return False
+    ours = last.digest == standing.digest and last.number >= standing.record
+    return ours or (last.cause == "start" and last.before == standing.digest)
 
 
 def _credentials(wanted: Desired) -> Mapping[str, Any]:

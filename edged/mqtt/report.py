@@ -2,7 +2,7 @@
 
 ::
 
-    schema, boot_id, seq, ttl, time, up    whose it is, and how old it may be at most
+    schema, boot_id, seq, ttl, up, time    whose it is, and how old it may be at most
     edged, state, reason                   the daemon, and whether it serves
     model, previous                        what is in service, what a rollback would bring
     desired                                the newest document, and what became of it
@@ -89,12 +89,7 @@ def build(
         delivery: counts of the outbox.
     """
     document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "boot_id": stamp.boot_id,
-        "seq": stamp.seq,
-        "ttl": stamp.ttl,
         "time": None if stamp.time is None else rfc3339(stamp.time),
-        "up": round(stamp.up, 1),
         "edged": now.version,
         "state": now.state,
         "reason": now.reason,
@@ -117,7 +112,14 @@ def build(
         "hold": _hold(now),
         "link": _link(link, delivery),
     }
-    return fit(_present(**document), OWN_LIMIT)
+    stamped = {
+        "schema": SCHEMA,
+        "boot_id": stamp.boot_id,
+        "seq": stamp.seq,
+        "ttl": stamp.ttl,
+        "up": round(stamp.up, 1),
+    }
+    return fit({**stamped, **_present(**document)}, OWN_LIMIT)
 
 
 def rfc3339(unix: float) -> str:

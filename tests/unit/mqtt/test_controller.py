@@ -85,6 +85,7 @@ def test_what_an_operator_does_in_between_stays(tmp_path: Path) -> None:
         await plant.outcome("applied")
         plant.device.change(model=None, state="not_serving")
         plant.device.record("undeployed", cause="undeploy")
+        await plant.outcome("superseded")
         plant.controller.document(document(ONE))
         await plant.settled()
         assert plant.device.asked == [f"deploy {ONE}"]
@@ -212,6 +213,19 @@ def test_a_change_by_others_ends_the_attempts(tmp_path: Path) -> None:
         plant.device.record("committed", digest=digest_of(TWO))
         await plant.outcome("superseded")
         assert len(plant.device.asked) == 1
+
+    steered(tmp_path, test)
+
+
+def test_what_others_bring_while_no_model_is_wanted_is_said_too(tmp_path: Path) -> None:
+    async def test(plant: Plant) -> None:
+        plant.controller.document(b"{}")
+        await plant.outcome("applied")
+        await plant.restart()
+        plant.device.record("committed", digest=digest_of(ONE))
+        plant.controller.document(b"{}")
+        await plant.outcome("superseded")
+        assert plant.device.asked == []
 
     steered(tmp_path, test)
 

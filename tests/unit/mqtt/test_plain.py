@@ -188,7 +188,7 @@ def test_reports_come_at_once_on_change_and_as_they_age(tmp_path: Path) -> None:
         assert 0.9 < loop.time() - began < 5
         assert [each["seq"] for each in (first, second, third)] == [1, 2, 3]
         assert first["boot_id"] == third["boot_id"]
-        assert agent.farewell().own["state"] == "stopped"
+        assert agent.farewell().own["state"] == "stopping"
         await agent.stop()
 
     asyncio.run(run())
