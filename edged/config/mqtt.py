@@ -28,9 +28,11 @@ _NUMBERS: dict[str, tuple[float, float]] = {  # from, to
     "telemetry_interval": (0, 86400),
     "results_rate": (0.001, 100),
     "report_ttl": (10, 86400),
-    "outbox_limit": (1, 16384),
+    "outbox_limit": (4, 16384),
     "retry_limit": (1, 3600),
 }
+_BOOLEANS = ("tls", "results")
+_WHOLE = tuple(set(_NUMBERS) - {"telemetry_interval", "results_rate", "retry_limit"})
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Mqtt:
         results: whether results of inference are sent.
         results_rate: how many of them a second at most.
         report_ttl: seconds that a report is good for.
-        outbox_limit: MiB of messages that wait for the link at most.
+        outbox_limit: MiB on the disk at most, of messages that wait for the link.
         retry_limit: seconds between two attempts to connect at most.
     """
 
@@ -111,27 +113,39 @@ class Mqtt:
 KEYS = tuple(each.name for each in fields(Mqtt))
 
 
-def from_table(table: object, path: Path) -> Mqtt | None:
-    """Returns the table ``[mqtt]`` of a configuration file, checked; None if there is none.
+def variable(key: str) -> str:
+    """Returns the name of the environment variable for a key."""
+    return f"EDGED_MQTT_{key.upper()}"
+
+
+def load(table: object, path: Path | None, environ: Mapping[str, str]) -> Mqtt | None:
+    """Returns what the table ``[mqtt]`` and the environment say; None if neither says anything.
 
     Args:
-        table: as TOML has it.
-        path: of the file; other files are looked for beside it.
+        table: as TOML has it; None if there is none.
+        path: of the file with it; other files are looked for beside it.
+        environ: read for ``EDGED_MQTT_<KEY>``, which goes over the table; empty values count as
+            absent. Other files are looked for in the current folder.
 
     Raises:
-        ConfigError: names the key at fault, what is valid and what came.
+        ConfigError: names the key or the variable at fault, what is valid and what came.
     """
-    if table is None:
-        return None
-    if not isinstance(table, Mapping):
+    source = f"{path}: [mqtt]" if table is not None else "EDGED_MQTT_*"
+    if table is not None and not isinstance(table, Mapping):
         raise ConfigError(f"cannot use {path}: expected a table [mqtt]")
-    source = f"{path}: [mqtt]"
     values: dict[str, Any] = {}
-    for key, value in table.items():
+    for key, value in (table or {}).items():
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.0)[0]
             raise ConfigError(f"cannot use {source}: unknown key {key!r}; the nearest is {near!r}")
-        values[key] = _typed(key, value, f"{source}: {key}", path.absolute().parent)
+        folder = (path or Path()).absolute().parent
+        values[key] = _typed(key, value, f"{source}: {key}", folder)
+    for key in KEYS:
+        if text := environ.get(variable(key)):
+            values[key] = _typed(key, _read(key, text), variable(key), Path().absolute())
+            _make_way(key, values)
+    if not values and table is None:
+        return None
     if values.get("dialect") not in DIALECTS:
         expected = " or ".join(DIALECTS)
         raise ConfigError(
@@ -142,18 +156,39 @@ def from_table(table: object, path: Path) -> Mqtt | None:
     return found
 
 
+def _make_way(key: str, values: dict[str, Any]) -> None:
+    """A secret from the environment takes the place of the table's, by whichever of its keys."""
+    name = key.removesuffix("_file")
+    if name in SECRETS:
+        values.pop(name if key.endswith("_file") else f"{name}_file", None)
+
+
+def _read(key: str, text: str) -> Any:
+    """Returns what a text means for a key; as it is if it means nothing."""
+    if key in _BOOLEANS:
+        return {"true": True, "false": False}.get(text, text)
+    if key in _NUMBERS:
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text
+
+
 def _typed(key: str, value: Any, source: str, folder: Path) -> Any:
     """Returns the value in its field's type."""
     if key in _NUMBERS:
         least, most = _NUMBERS[key]
-        whole = key not in ("telemetry_interval", "results_rate", "retry_limit")
-        right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        kind = int if key in _WHOLE else int | float
+        right = isinstance(value, kind) and not isinstance(value, bool)
         if not right or not least <= value <= most:
+            what = "whole number" if key in _WHOLE else "number"
             raise ConfigError(
-                f"cannot use {source}: expected a number from {least:g} to {most:g}, got {value!r}"
+                f"cannot use {source}: expected a {what} from {least:g} to {most:g}, got {value!r}"
             )
         return value
-    if key in ("tls", "results"):
+    if key in _BOOLEANS:
         if not isinstance(value, bool):
             raise ConfigError(f"cannot use {source}: expected true or false, got {value!r}")
         return value
@@ -192,11 +227,34 @@ def _check_iothub(found: Mqtt, source: str) -> None:
         raise ConfigError(f"cannot use {source}: tls: a hub is never spoken to without TLS")
     ways = {
         "connection_string": bool(found.connection_string or found.connection_string_file),
-        "host and device": bool(found.host),
-        "id_scope and registration": bool(found.id_scope),
+        "id_scope and registration": bool(found.id_scope or found.registration),
+        "host and device": bool(found.host or found.device),
     }
-    given = [way for way, is_given in ways.items() if is_given and way != "host and device"]
-    if len(given) != 1 and not (not given and found.host and found.device):
-        raise ConfigError(f"cannot use {source}: say who the device is by one of {', '.join(ways)}")
-    if found.id_scope and not found.registration:
-        raise ConfigError(f"cannot use {source}: id_scope without registration; name both")
+    given = [way for way, is_given in ways.items() if is_given]
+    if len(given) != 1:
+        came = f"both {' and '.join(given)}" if given else "none"
+        raise ConfigError(
+            f"cannot use {source}: expected to be told who the device is by one of "
+            f"{'; '.join(ways)}; got {came}"
+        )
+    for key in given[0].split(" and "):
+        if not (getattr(found, key) or getattr(found, f"{key}_file", None)):
+            raise ConfigError(f"cannot use {source}: {key} is missing; {given[0]} go together")
+    if given[0] != "connection_string":
+        _check_proof(found, source)
+
+
+def _check_proof(found: Mqtt, source: str) -> None:
+    """Checks that there is something to prove who we are."""
+    proofs = {
+        "shared_key": bool(found.shared_key or found.shared_key_file),
+        "group_key": bool(found.group_key or found.group_key_file),
+        "cert_file": found.cert_file is not None,
+    }
+    if proofs["group_key"] and not found.id_scope:
+        raise ConfigError(f"cannot use {source}: group_key is for provisioning; it needs id_scope")
+    if sum(proofs.values()) != 1:
+        raise ConfigError(
+            f"cannot use {source}: expected one of {', '.join(proofs)} (keys also as *_file), got "
+            f"{' and '.join(name for name, is_given in proofs.items() if is_given) or 'none'}"
+        )

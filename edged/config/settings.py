@@ -62,7 +62,7 @@ class Config:
     sku: str = "bw-cnn-a10"  # which NPU this device has
     window: float = 60.0  # seconds of good behaviour after a commit; 0 for none
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in the file alone
-    mqtt: Mqtt | None = None  # the link to a controller; in the file alone
+    mqtt: Mqtt | None = None  # the link to a controller; in the file and EDGED_MQTT_<KEY>
 
     @property
     def grpc_socket(self) -> Path:
@@ -75,7 +75,7 @@ class Config:
         return self.run_dir / "control.sock"
 
 
-TABLES = ("registries", "mqtt")  # of the file, neither flags nor variables
+TABLES = ("registries", "mqtt")  # of the file, with keys of their own
 KEYS = tuple(each.name for each in fields(Config) if each.name not in TABLES)
 
 
@@ -98,7 +98,9 @@ def load(
         "run_dir": default.run,
         "keys_dir": default.config / "keys",
     }
-    values.update(_read_file(_choose_file(file, environ, default.config / "edged.toml")))
+    path = _choose_file(file, environ, default.config / "edged.toml")
+    values.update(_read_file(path))
+    values["mqtt"] = mqtt.load(values.get("mqtt"), path, environ)
     for key in KEYS:
         if environ.get(variable(key)):
             values[key] = _typed(key, environ[variable(key)], variable(key))
@@ -121,6 +123,7 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     They are no errors: others may set such variables, as Kubernetes does for a service of our name.
     """
     known = [variable(key) for key in (*KEYS, "config")]
+    known += [mqtt.variable(key) for key in mqtt.KEYS]
     return [
         f"{name} is not used; did you mean {near[0]}?"
         for name in environ
@@ -161,7 +164,7 @@ def _read_file(path: Path | None) -> dict[str, Any]:
     return {
         **values,
         "registries": _registries(document.get("registries", {}), path),
-        "mqtt": mqtt.from_table(document.get("mqtt"), path),
+        "mqtt": document.get("mqtt"),  # not looked at yet
     }
 
 
