@@ -192,8 +192,9 @@ def _split(url: str) -> tuple[str, str, int]:
         scheme, host, port = "", None, None
     odd = scheme not in PORTS or not host or parts.path not in ("", "/") or parts.query
     if odd or parts.username is not None:
+        shown = _printable(url.rpartition("@")[2])[:200]  # a password may come before it
         raise ConfigError(
-            f"cannot use --broker {_printable(url)[:200]}: expected mqtts://HOST[:PORT] or "
+            f"cannot use --broker {shown}: expected mqtts://HOST[:PORT] or "
             "mqtt://HOST[:PORT]; --username and --password-file say who you are"
         )
     return scheme, str(host), port or PORTS[scheme]
