@@ -57,9 +57,10 @@ def calling(folder: Path, test: Callable[[Caller], Coroutine[Any, Any, None]]) -
     asyncio.run(run())
 
 
-def test_ping_says_who_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nothing", [b"", b" ", b"null", b"{}"])
+def test_ping_says_who_is_there(tmp_path: Path, nothing: bytes) -> None:
     async def test(caller: Caller) -> None:
-        assert await caller.call("ping", b"") == (
+        assert await caller.call("ping", nothing) == (
             200,
             {"version": "1.2.3", "boot_id": "boot", "state": "not_serving"},
         )
