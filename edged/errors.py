@@ -43,6 +43,25 @@ class FetchError(EdgedError):
     """An image could not be obtained: the other side or the way to it is at fault."""
 
 
+class LinkError(EdgedError):
+    """The way to a controller does not stand: the network, its broker or our credentials.
+
+    Args:
+        reason: ``cannot <verb> <object>: <cause>``.
+        fix: what to do about it, for people.
+        after: seconds that the other side asks us to wait.
+        kind: ``login`` if it does not accept our credentials, ``clock`` if we hold them back
+            because of our clock; empty for anything else.
+    """
+
+    def __init__(self, reason: str, fix: str = "", *, after: float = 0.0, kind: str = "") -> None:
+        super().__init__(f"{reason}; {fix}" if fix else reason)
+        self.reason = reason
+        self.fix = fix
+        self.after = after
+        self.kind = kind
+
+
 class VerifyError(EdgedError):
     """What was obtained is not what was announced: digest, size or signature."""
 

@@ -20,6 +20,7 @@ VERBS = (
     "inspect",
     "eval",
     "deploy",
+    "push",
     "rollback",
     "undeploy",
     "status",

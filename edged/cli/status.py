@@ -7,7 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from edged.cli import _control, _held, history
+from edged.cli import _control, _held, _link, history
 
 if TYPE_CHECKING:
     from edged import messages
@@ -57,6 +57,7 @@ def facts(status: messages.StatusReply) -> dict[str, Any]:
         "standby_digest": status.standby_digest or None,
         "quarantined": status.quarantined,
         "store_faults": list(status.store_faults),
+        "link": _fields(status.link) if status.HasField("link") else None,
     }
 
 
@@ -66,7 +67,7 @@ def _last(record: messages.Record) -> str:
     return text + (f": {record.reason}" if record.reason else "")
 
 
-def _fields(message: messages.Model | messages.Counters) -> dict[str, Any]:
+def _fields(message: messages.Model | messages.Counters | messages.Link) -> dict[str, Any]:
     return {name: getattr(message, name) for name in message.DESCRIPTOR.fields_by_name}
 
 
@@ -111,6 +112,8 @@ def table(status: messages.StatusReply) -> str:
     if status.quarantined:
         rows.append(("quarantine", f"{status.quarantined} images; see 'edged quarantine'"))
     rows += [("store", fault) for fault in status.store_faults]
+    if status.HasField("link"):
+        rows += _link.rows(status.link)
     requests = (
         f"{counts.answered} answered, {counts.failed} failed, {counts.refused} refused, "
         f"{counts.expired} expired, {counts.cancelled} cancelled, {counts.queued} waiting"

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from edged.config import folders
+from edged.config import folders, mqtt
+from edged.config.mqtt import Mqtt
 from edged.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -61,6 +62,7 @@ class Config:
     sku: str = "bw-cnn-a10"  # which NPU this device has
     window: float = 60.0  # seconds of good behaviour after a commit; 0 for none
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in the file alone
+    mqtt: Mqtt | None = None  # the link to a controller; in the file and EDGED_MQTT_<KEY>
 
     @property
     def grpc_socket(self) -> Path:
@@ -73,7 +75,8 @@ class Config:
         return self.run_dir / "control.sock"
 
 
-KEYS = tuple(each.name for each in fields(Config) if each.name != "registries")
+TABLES = ("registries", "mqtt")  # of the file, with keys of their own
+KEYS = tuple(each.name for each in fields(Config) if each.name not in TABLES)
 
 
 def load(
@@ -95,7 +98,9 @@ def load(
         "run_dir": default.run,
         "keys_dir": default.config / "keys",
     }
-    values.update(_read_file(_choose_file(file, environ, default.config / "edged.toml")))
+    path = _choose_file(file, environ, default.config / "edged.toml")
+    values.update(_read_file(path))
+    values["mqtt"] = mqtt.load(values.get("mqtt"), path, environ)
     for key in KEYS:
         if environ.get(variable(key)):
             values[key] = _typed(key, environ[variable(key)], variable(key))
@@ -118,6 +123,7 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     They are no errors: others may set such variables, as Kubernetes does for a service of our name.
     """
     known = [variable(key) for key in (*KEYS, "config")]
+    known += [mqtt.variable(key) for key in mqtt.KEYS]
     return [
         f"{name} is not used; did you mean {near[0]}?"
         for name in environ
@@ -148,15 +154,18 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
     except ValueError as exc:  # not TOML, or not UTF-8
         raise ConfigError(f"cannot read {path}: {exc}") from exc
-    known = (*KEYS, "registries")
     for key in document:
-        _known(key, known, str(path))
+        _known(key, (*KEYS, *TABLES), str(path))
     values = {
         key: _typed(key, value, f"{path}: {key}")
         for key, value in document.items()
-        if key != "registries"
+        if key not in TABLES
     }
-    return {**values, "registries": _registries(document.get("registries", {}), path)}
+    return {
+        **values,
+        "registries": _registries(document.get("registries", {}), path),
+        "mqtt": document.get("mqtt"),  # not looked at yet
+    }
 
 
 def _known(key: str, known: Sequence[str], source: str) -> None:

@@ -118,3 +118,21 @@ class Admission:
         self._quarantine.check(slot.digest)
         self._trust.check_kept(slot)
         return Admitted(image.facts, slot.key)
+
+
+def check_wanted(digest: str, facts: ModelFacts, options: Options) -> None:
+    """Raises if an image is not the one that was insisted on.
+
+    Raises:
+        VerifyError: says what was asked for and what is there.
+    """
+    if options.digest and digest != options.digest:
+        raise VerifyError(
+            f"cannot accept image {digest}: {options.digest} was asked for; name one that is "
+            "there, or leave the digest out"
+        )
+    if options.counter is not None and facts.counter != options.counter:
+        raise VerifyError(
+            f"cannot accept image {digest}: it announces counter {facts.counter}, "
+            f"{options.counter} was asked for"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from edged.deploy.states import ENDS
 from edged.deploy.types import Cause, Options, Progress, State
@@ -17,6 +17,9 @@ class Deployment:
         cause: deploy or rollback.
         options: what the operator allows.
         attempts: more than one if edged ended in the middle of it before.
+
+    Attributes:
+        on_tell: called when there is news, after it was noted.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Deployment:
         self.attempts = attempts
         self.overtaken_by = ""
         self.progress = Progress(State.QUEUED)
+        self.on_tell: Callable[[], None] | None = None
         self._states: list[Progress] = []
         self._told = asyncio.Event()
         self.tell(self.progress)
@@ -61,6 +65,8 @@ class Deployment:
         # Those who wait now are woken; those who come later wait for the next news.
         self._told.set()
         self._told = asyncio.Event()
+        if self.on_tell is not None:
+            self.on_tell()
 
     async def watch(self) -> AsyncIterator[Progress]:
         """Yields the progress of each state from the first on, up to its outcome.

@@ -50,7 +50,8 @@ class Record:
         blackout_us: how long requests were held.
         window: of good behaviour: open, passed, cut short, reverted; empty if there was none.
         window_blackout_us: how long requests were held for a revert within the window.
-        attempts: more than one if edged ended in the middle of it and took it up again.
+        attempts: more than one if edged ended in the middle of it and took it up again, or if it
+            was tried again by itself and failed in the same way: that is one record.
         forced: although the device was held, or as a downgrade.
     """
 
@@ -115,13 +116,24 @@ class History:
         held = (max(each.blackout_us, each.window_blackout_us) for each in self._records)
         return max(held, default=0)
 
-    def add(self, record: Record) -> Record:
+    def add(self, record: Record, *, again: bool = False) -> Record:
         """Keeps a record under the next number, which it is returned with.
 
         Another change of what is in service ends the window that is open.
+
+        Args:
+            record: what happened.
+            again: whether it was another attempt at the same. If it failed just as the one before,
+                that one's ``attempts`` count it: a link that is down for days must not push out
+                the rest.
         """
         with self._lock:
             records = self._records
+            if again and records and _is_again(record, records[-1]):
+                attempts = records[-1].attempts + record.attempts
+                self._records[-1] = dataclasses.replace(records[-1], attempts=attempts)
+                self._write()
+                return self._records[-1]
             if record.outcome in ("committed", "undeployed") or record.cause == "start":
                 records = [_closed(each) for each in records]
             record = _cut(dataclasses.replace(record, number=self.next_number))
@@ -142,6 +154,14 @@ class History:
             self._document.write(records=[vars(each) for each in self._records])
         except StoreError as exc:
             logger.error("%s; the history is kept in memory only", exc)  # noqa: TRY400
+
+
+def _is_again(record: Record, last: Record) -> bool:
+    """Whether a deployment failed just as the one before it."""
+    return record.outcome == "failed" and all(
+        getattr(_cut(record), name) == getattr(last, name)
+        for name in ("cause", "reference", "digest", "outcome", "reason", "before", "boot")
+    )
 
 
 def _closed(record: Record) -> Record:

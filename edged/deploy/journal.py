@@ -58,6 +58,8 @@ class Journal:
                 Options(
                     force=fields["force"] is True,
                     allow_downgrade=fields["allow_downgrade"] is True,
+                    digest=str(fields.get("wanted_digest", "")),
+                    counter=_number(fields.get("wanted_counter")),
                 ),
                 int(fields["attempts"]),
                 str(fields["digest"]),
@@ -74,6 +76,8 @@ class Journal:
             reference=unfinished.reference,
             force=options.force,
             allow_downgrade=options.allow_downgrade,
+            wanted_digest=options.digest,
+            wanted_counter=options.counter,
             attempts=unfinished.attempts,
             digest=unfinished.digest,
         )
@@ -87,3 +91,7 @@ class Journal:
             self._document.write(**fields)
         except StoreError as exc:
             logger.warning("%s", exc)
+
+
+def _number(value: object) -> int | None:
+    return None if value is None else int(str(value))

@@ -94,5 +94,24 @@ class Npu(Protocol[Candidate]):
     async def discard(self, candidate: Candidate) -> None:
         """Ends a candidate that was never parked for."""
 
+    async def restart(self, drain: float, load: float) -> None:
+        """Starts the process of the model in service anew; requests wait meanwhile.
+
+        Args:
+            drain: seconds for the request that runs to end.
+            load: seconds for the model to serve again.
+
+        Raises:
+            DeviceError: it did not; it is tried again.
+        """
+
+    async def probe_serving(self, limit: float) -> None:
+        """Runs the golden test of the model in service, between requests.
+
+        Raises:
+            ModelError: wrong answers.
+            DeviceError: it does not answer now, its process ended, or was too slow.
+        """
+
     async def empty(self, limit: float) -> None:
         """Takes whoever is there off the NPU and ends it; requests are refused from then on."""

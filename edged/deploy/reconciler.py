@@ -26,9 +26,10 @@ from edged.deploy.ports import Candidate, Npu
 from edged.deploy.states import ENDS, TABLE, next_state
 from edged.deploy.steps import Steps
 from edged.deploy.trial import Trial
-from edged.deploy.types import Cause, Event, Limits, Options, Progress, Slot, State
+from edged.deploy.types import Cause, Event, Fault, Limits, Options, Progress, Slot, State
+from edged.deploy.upkeep import Upkeep
 from edged.deploy.work import Work
-from edged.errors import CrashError, EdgedError, ModelError, RequestError
+from edged.errors import CrashError, EdgedError, ModelError, RequestError, VerifyError
 from edged.oci.registries import Registries
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Reconciler(Generic[Candidate]):
         limits: of the steps.
         clock: monotonic, in seconds.
         registries: how registries are spoken to.
+
+    Attributes:
+        deployments, reverts: since the start.
+        under_way: the deployment that is worked on.
+        on_change: told of news: of a deployment, of the history, of what is in service.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Reconciler(Generic[Candidate]):
         self.deployments = 0
         self.reverts = 0
         self.under_way: Deployment | None = None
+        self.on_change: list[Callable[[], None]] = []
         self._npu = npu
         self._store = store
         self._records = records
@@ -99,6 +106,8 @@ class Reconciler(Generic[Candidate]):
         self._loading: asyncio.Future[Event] | None = None
         self._device = asyncio.Lock()
         self.trial: Trial[Candidate] = Trial(npu, store, records, self._limits, clock, self._device)
+        self.trial.on_change = self._changed
+        self.upkeep: Upkeep[Candidate] = Upkeep(npu, self._limits, self._device, clock)
         npu.on_crash = self.trial.crashed
         npu.on_other = self._other_serves
 
@@ -169,6 +178,7 @@ class Reconciler(Generic[Candidate]):
             return
         target.overtaken_by = by
         work: Work[Candidate] = Work(target, self._npu.serving, self._clock())
+        work.fault = Fault.OVERTAKEN
         target.tell(work.progress(State.CANCELLED, self._clock(), target.reason))
 
     def _overtake(self, deployment: Deployment, by: str) -> None:
@@ -233,6 +243,7 @@ class Reconciler(Generic[Candidate]):
                 target.done.set_exception(RequestError("UNAVAILABLE", STOPPING))
             return
         work: Work[Candidate] = Work(target, self._npu.serving, self._clock())
+        work.fault = Fault.STOPPING
         target.tell(work.progress(State.FAILED, self._clock(), STOPPING))
 
     async def _change(self, target: Deployment | Undeployment) -> None:
@@ -265,6 +276,7 @@ class Reconciler(Generic[Candidate]):
         await asyncio.to_thread(self._store.collect)
         digest = serving.digest if serving else ""
         logger.info("model taken out of service", extra={"event": "undeploy", "digest": digest})
+        self._changed()
         return digest
 
     # -- a deployment
@@ -273,6 +285,7 @@ class Reconciler(Generic[Candidate]):
         work: Work[Candidate] = Work(deployment, self._npu.serving, self._clock())
         moment = self._records.now()
         self.under_way, self._work = deployment, work
+        deployment.on_tell = self._changed
         self.deployments += 1
         state, error = State.FAILED, STOPPING
         try:
@@ -316,6 +329,10 @@ class Reconciler(Generic[Candidate]):
         if work.holds_device:
             self._device.release()
         self.reverts += state is State.REVERTED
+        if state is State.CANCELLED:
+            work.fault = Fault.OVERTAKEN
+        elif error == STOPPING:
+            work.fault = Fault.STOPPING
         work.enter(state, self._clock())
         progress = work.progress(state, self._clock(), error)
         try:
@@ -357,6 +374,8 @@ class Reconciler(Generic[Candidate]):
             return Event.OVERTAKEN, work.deployment.reason
         if error is None:
             return step.result(), ""
+        if work.fault is Fault.NONE:
+            work.fault = _fault(error, examined=bool(work.digest) and work.admitted is None)
         if isinstance(error, EdgedError):
             tried = state not in (State.FETCH, State.VERIFY)
             work.own_fault = tried and isinstance(error, ModelError | CrashError)
@@ -382,6 +401,11 @@ class Reconciler(Generic[Candidate]):
         """Runs when the current model did not come up, and the previous one did."""
         self.trial.end()
         self._records.other_serves(self._store, slot, why)
+        self._changed()
+
+    def _changed(self) -> None:
+        for tell in self.on_change:
+            tell()
 
     def _news(self, work: Work[Candidate]) -> None:
         deployment = work.deployment
@@ -396,3 +420,18 @@ def _is_overtaken(work: Work[Candidate], state: State) -> bool:
         and state is not State.REVERT
         and Event.OVERTAKEN in TABLE[state]
     )
+
+
+def _fault(error: BaseException, *, examined: bool) -> Fault:
+    """Returns whose fault an error of a step is.
+
+    Args:
+        error: what the step raised.
+        examined: whether it was being decided whether the image may come in.
+    """
+    if isinstance(error, ModelError | CrashError):
+        return Fault.MODEL
+    if isinstance(error, VerifyError) and examined:
+        return Fault.MODEL
+    # No other step asks for a hold, and nothing else refuses one.
+    return Fault.HELD if isinstance(error, RequestError) else Fault.PASSING

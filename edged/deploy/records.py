@@ -78,7 +78,8 @@ class Records:
                 attempts=deployment.attempts,
                 forced=_forced(deployment.options),
                 **_dates(began),
-            )
+            ),
+            again=deployment.options.again,
         )
         if work.own_fault:
             self._to_quarantine(work.digest, record.name, record.version, progress.error)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edged.deploy import device
-from edged.deploy.admission import Admission, Admitted
+from edged.deploy.admission import Admission, Admitted, check_wanted
 from edged.deploy.ports import Candidate, Npu
 from edged.deploy.types import Cause, Event, Limits, Slot, State
 from edged.deploy.work import Work
@@ -79,15 +79,16 @@ class Steps(Generic[Candidate]):
         """Copies the image into the store; manifest, annotations and signature go first."""
         if work.deployment.cause is Cause.ROLLBACK:
             return await self._find_previous(work)
-        image = await asyncio.to_thread(_open, work.deployment.reference, self._registries)
+        options = work.deployment.options
+        registries = self._registries.signed_in(options.credentials)
+        image = await asyncio.to_thread(_open, work.deployment.reference, registries)
         work.digest = str(image.digest)
         facts = image.facts
         work.detail = f"{facts.name} {facts.version}, {facts.format} for {facts.sku}"
+        check_wanted(work.digest, facts, options)
         if self._serves(work.digest):
             return Event.PRESENT
-        work.admitted = await asyncio.to_thread(
-            self._admission.examine, image, work.deployment.options
-        )
+        work.admitted = await asyncio.to_thread(self._admission.examine, image, options)
         work.bytes_total = await asyncio.to_thread(self._store.reserve, image)
         work.image = await asyncio.to_thread(
             self._store.copy, image, self._copied(work), lambda: _go_on(work)

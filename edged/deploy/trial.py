@@ -38,6 +38,9 @@ class Trial(Generic[Candidate]):
         limits: how long, and how many crashes.
         clock: monotonic, in seconds.
         device: whoever holds it changes what is in service.
+
+    Attributes:
+        on_change: told when the window has ended, one way or the other.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Trial(Generic[Candidate]):
         self.number = 0
         self.state = State.KEPT
         self.reverts = 0
+        self.on_change: Callable[[], None] = _nobody
         self._npu = npu
         self._store = store
         self._records = records
@@ -140,6 +144,7 @@ class Trial(Generic[Candidate]):
             except StoreError as exc:
                 logger.warning("%s; at the next start the window begins anew", exc)
         await asyncio.to_thread(self._records.window_passed, self.number)
+        self.on_change()
         logger.info("its window of good behaviour has passed", extra={"event": "kept"})
 
     async def _revert(self) -> None:
@@ -165,3 +170,8 @@ class Trial(Generic[Candidate]):
         await asyncio.to_thread(
             self._records.withdrawn, self.number, bad, reason, blackout_us, own_fault=own_fault
         )
+        self.on_change()
+
+
+def _nobody() -> None:
+    """Is told of changes where nobody else is."""

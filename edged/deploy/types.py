@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edged.oci.registries import Credentials
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -93,17 +95,40 @@ class Cause(enum.Enum):
     START = "start"  # the current model did not come up when edged started
 
 
+class Fault(enum.Enum):
+    """Whose fault it is that a model did not come into service: what that asks of whoever wants it.
+
+    ``NONE`` where it did, or where nobody is to blame.
+    """
+
+    NONE = ""
+    MODEL = "model"  # the image's own, or nobody who is trusted signed it: another one is needed
+    PASSING = "passing"  # a link, a disk, a host too slow: it may succeed another time
+    HELD = "held"  # somebody holds the device
+    OVERTAKEN = "overtaken"  # a newer target came
+    STOPPING = "stopping"  # edged ends
+
+
 @dataclass(frozen=True)
 class Options:
-    """What an operator may allow.
+    """What whoever asks for a change allows, and what they insist on.
 
     Attributes:
         force: although the device is held.
         allow_downgrade: although a newer model of the same name and key was in service.
+        digest: which image it has to be; empty for whichever is there.
+        counter: which one the image has to announce; None for any.
+        again: whether it is another attempt at what has just failed, and nobody asked for it anew.
+        credentials: by registry, for this deployment alone. They are never on the disk, so one that
+            edged did not survive goes on without them.
     """
 
     force: bool = False
     allow_downgrade: bool = False
+    digest: str = ""
+    counter: int | None = None
+    again: bool = field(default=False, compare=False)
+    credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -118,6 +143,7 @@ class Progress:
         bytes_done: fetched so far.
         bytes_total: to fetch.
         error: why it did not come into service.
+        fault: whose fault that is.
         parked_us: how long requests were held for it: its blackout.
         phases_us: how long it was in each state so far.
     """
@@ -129,5 +155,6 @@ class Progress:
     bytes_done: int = 0
     bytes_total: int = 0
     error: str = ""
+    fault: Fault = Fault.NONE
     parked_us: int = 0
     phases_us: Mapping[str, int] = field(default_factory=dict)

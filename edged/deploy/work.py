@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic
 
 from edged.deploy.deployment import Deployment
 from edged.deploy.ports import Candidate
-from edged.deploy.types import Progress, Slot, State
+from edged.deploy.types import Fault, Progress, Slot, State
 
 if TYPE_CHECKING:
     from edged.deploy.admission import Admitted
@@ -27,7 +27,8 @@ class Work(Generic[Candidate]):
         parked_at: since when requests are held.
         parked_us: for how long they were.
         is_on_trial: whether the model that was committed is in its window.
-        own_fault: whether what went wrong is the model's own fault.
+        own_fault: whether what went wrong condemns the image.
+        fault: whose fault the first thing is that went wrong.
         holds_device: whether nobody else may change what is in service.
     """
 
@@ -50,6 +51,7 @@ class Work(Generic[Candidate]):
         self.probe_until = 0.0
         self.is_on_trial = False
         self.own_fault = False
+        self.fault = Fault.NONE
         self.holds_device = False
         self._phases_us: dict[str, int] = {}
         self._state: tuple[str, float] | None = None
@@ -76,6 +78,7 @@ class Work(Generic[Candidate]):
             bytes_done=self.bytes_done,
             bytes_total=self.bytes_total,
             error=error,
+            fault=self.fault,
             parked_us=self.parked_us,
             phases_us=dict(self._phases_us),
         )

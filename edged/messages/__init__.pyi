@@ -525,6 +525,46 @@ class QuarantineReply(Message):
         images: Iterable[Quarantined] = ...,
     ) -> None: ...
 
+class Link(Message):
+    dialect: str
+    device: str
+    host: str
+    up: bool
+    reason: str
+    fix: str
+    since_us: int
+    attempts: int
+    next_try_us: int
+    connections: int
+    pending: int
+    dropped: int
+    outbox_fault: str
+    clock_sane: bool
+    skew_s: float
+    desired: str
+    desired_error: str
+    def __init__(
+        self,
+        *,
+        dialect: str = ...,
+        device: str = ...,
+        host: str = ...,
+        up: bool = ...,
+        reason: str = ...,
+        fix: str = ...,
+        since_us: int = ...,
+        attempts: int = ...,
+        next_try_us: int = ...,
+        connections: int = ...,
+        pending: int = ...,
+        dropped: int = ...,
+        outbox_fault: str = ...,
+        clock_sane: bool = ...,
+        skew_s: float = ...,
+        desired: str = ...,
+        desired_error: str = ...,
+    ) -> None: ...
+
 class StatusReply(Message):
     version: str
     pid: int
@@ -543,6 +583,8 @@ class StatusReply(Message):
     quarantined: int
     @property
     def store_faults(self) -> RepeatedScalarFieldContainer[str]: ...
+    @property
+    def link(self) -> Link: ...
     @property
     def hold(self) -> Held: ...
     @property
@@ -580,4 +622,5 @@ class StatusReply(Message):
         standby_digest: str = ...,
         quarantined: int = ...,
         store_faults: Iterable[str] = ...,
+        link: Link | None = ...,
     ) -> None: ...

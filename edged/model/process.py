@@ -71,6 +71,7 @@ class Facts:
     sku: str = ""
     isa: str = ""
     memory_bytes: int = 0
+    predicted_us: float = 0.0  # that the NPU's part would take on the board; 0 if not said
 
 
 class ModelProcess:
@@ -359,7 +360,16 @@ def _facts(hello: Mapping[str, Any]) -> Facts:
         if isinstance(value := hello.get(key), str)
     }
     memory = hello.get("memory_bytes", hello.get("memory"))
-    return Facts(**texts, memory_bytes=memory if _is_count(memory) else 0)
+    predicted = hello.get("predicted_us")
+    return Facts(
+        **texts,
+        memory_bytes=memory if _is_count(memory) else 0,
+        predicted_us=float(predicted) if _is_time(predicted) else 0.0,
+    )
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -33,6 +33,7 @@ DEATHS_AT_ONCE = 2
 NO_MODEL = "Servable not found for request: no model is deployed; use 'edged deploy REF'"
 LOADING = "the model is being loaded; try again"
 REVERTING = "the model before is coming back; try again"
+RESTARTING = "the model is being started anew; try again"
 
 
 def restart_delay(deaths: int) -> float:
@@ -276,6 +277,29 @@ class Service:
     async def discard(self, candidate: ModelProcess) -> None:
         """Ends a candidate that was never parked for."""
         await candidate.kill()
+
+    async def restart(self, drain: float, load: float) -> None:
+        """Ends the process of the model in service and starts it anew; requests wait."""
+        self._swapping = True
+        await self._cancel_restart()
+        self._hold(RESTARTING)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._front.drained(), drain)
+        old, self._active = self._active, None
+        if old is not None:
+            await old.stop(drain)
+        self._swapping, self._deaths_in_row = False, 0
+        self._restart()
+        if self._restarting is not None:
+            await asyncio.wait([self._restarting], timeout=load)
+        if not self.answering:
+            raise DeviceError(f"cannot restart the model within {load:g} s; it is tried again")
+
+    async def probe_serving(self, limit: float) -> None:
+        """Runs the golden test of the model in service; requests wait for it in their turn."""
+        if self._active is None or self._active.lost is not None:
+            raise DeviceError("cannot test the model: it is not loaded now; try again")
+        await self._active.probe(limit)
 
     async def empty(self, limit: float) -> None:
         """Takes whoever is there off the NPU and ends it; requests are refused from then on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,14 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Credentials:
+    """Who we are at a registry, for a while."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Registries:
     """How registries are spoken to.
 
@@ -83,6 +91,18 @@ class Registries:
             ConfigError: a host is none.
         """
         return cls({check_host(host, host): Access(**table) for host, table in tables.items()})
+
+    def signed_in(self, credentials: Mapping[str, Credentials]) -> Registries:
+        """The same, with others' names and passwords for some hosts."""
+        if not credentials:
+            return self
+        hosts = {
+            host: replace(
+                self.of(host), username=who.username, password=who.password, password_file=None
+            )
+            for host, who in credentials.items()
+        }
+        return replace(self, hosts={**self.hosts, **hosts})
 
     def of(self, host: str) -> Access:
         """How that host is spoken to."""

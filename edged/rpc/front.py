@@ -158,6 +158,13 @@ class Front:
 
     It is open (``open``), parked (``park``: requests wait) or closed (``close``: they are refused).
     It begins closed.
+
+    Attributes:
+        counts: since the start.
+        ahead: how many more requests the backend is given while it runs one.
+        on_answer: told of each answer: the reply, the digest of its model, and the seconds since
+            its request arrived. It is in the way of every request, so it has to be cheap, and must
+            not raise.
     """
 
     def __init__(
@@ -165,6 +172,7 @@ class Front:
     ) -> None:
         self.counts = Counts()
         self.ahead = (limits or Limits()).ahead  # may be changed at any time
+        self.on_answer: Callable[[Reply, str, float], None] | None = None
         self._limits = limits or Limits()
         self._clock = clock
         self._backend: Backend | None = None
@@ -365,6 +373,8 @@ class Front:
         if isinstance(outcome, Reply):
             self.counts.answered += 1
             self._deadly.answered(request.body)
+            if self.on_answer is not None:
+                self.on_answer(outcome, request.digest, self._clock() - request.arrived)
             if not request.answer.done():
                 request.answer.set_result(
                     Answer(outcome, request.digest, request.queued_us, request.parked_us)

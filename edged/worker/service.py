@@ -57,6 +57,7 @@ class Service:
             "format": manifest.format,
             "sku": manifest.sku,
             "memory_bytes": manifest.memory,
+            "predicted_us": npu.predicted_us,
             "signature": {
                 side: [_summary(spec) for spec in specs] for side, specs in sides.items()
             },

@@ -90,6 +90,8 @@ ACCEL = Environment(
 )
 # 1.71 is the first whose health service has List.
 HEALTH = Environment("health-checking", ("grpcio-health-checking>=1.71",))
+# It wants a paho-mqtt below 2, which edged's own is not.
+AZURE = Environment("azure-iot-device", ("azure-iot-device>=2.14,<3",), module="azure.iot.device")
 
 
 def cache() -> Path:

@@ -55,6 +55,12 @@ class Npu:
     async def discard(self, candidate: str) -> None:
         await self._step("discard")
 
+    async def restart(self, drain: float, load: float) -> None:
+        await self._step("restart")
+
+    async def probe_serving(self, limit: float) -> None:
+        await self._step("probe_serving")
+
     async def empty(self, limit: float) -> None:
         await self._step("empty")
         self.serving = None

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edged import npu
 from edged.errors import ModelError
 from edged.manifest import Manifest
+from edged.npu import timing
 from edged.npu.reference import Numerics
 
 
@@ -30,6 +31,10 @@ class NpuStage:
         threads: of the emulator; None for one a usable CPU.
         isa: of the emulator; None for the best here.
         numerics: ``"bfp"``, or ``"float32"`` for the same program without block rounding.
+
+    Attributes:
+        device: has the program.
+        predicted_us: microseconds that the program's board would take; see ``edged.npu.timing``.
 
     Raises:
         ModelError: there is no valid program, or not the one the manifest describes.
@@ -48,6 +53,7 @@ class NpuStage:
         program = npu.Program.load(folder / manifest.npu.program)
         _check(manifest, program)
         self._inputs = program.inputs
+        self.predicted_us = round(sum(timing.predicted_us(program)), 1)
         self.device = npu.open(threads=threads, isa=isa, numerics=numerics)
         self.device.load(program)
 

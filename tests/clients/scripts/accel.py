@@ -17,7 +17,8 @@ import tensorflow.compat.v1 as tf
 from azureml.accel import PredictionClient
 from tensorflow.core.framework import types_pb2
 
-from tests.clients.scripts.cases import arguments, case, main
+from tests.clients.scripts.cases import case, main
+from tests.clients.scripts.lines import arguments
 
 ARGUMENTS = arguments()
 PICTURE, TEXT = ARGUMENTS["picture"], ARGUMENTS["text"]

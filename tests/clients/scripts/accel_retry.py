@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from azureml.accel import PredictionClient
 
-from tests.clients.scripts.cases import arguments, outcome, tell
+from tests.clients.scripts.cases import outcome
+from tests.clients.scripts.lines import arguments, tell
 
 ARGUMENTS = arguments()
 

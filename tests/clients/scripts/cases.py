@@ -5,32 +5,21 @@ A case is a function that returns JSON values; its errors are printed with gRPC'
 
 from __future__ import annotations
 
-import json
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
+from tests.clients.scripts.lines import tell
+
 CASES: dict[str, Callable[[], Any]] = {}
-
-
-def arguments() -> dict[str, Any]:
-    """Returns what the test gave."""
-    given: dict[str, Any] = json.loads(sys.argv[1])
-    return given
 
 
 def case(function: Callable[[], Any]) -> Callable[[], Any]:
     """Adds a case, under the function's name."""
     CASES[function.__name__] = function
     return function
-
-
-def tell(**facts: Any) -> None:
-    """Prints one JSON object; the line's end with it, as threads may print at the same time."""
-    print(json.dumps(facts) + "\n", end="", flush=True)
 
 
 def outcome(function: Callable[[], Any]) -> dict[str, Any]:

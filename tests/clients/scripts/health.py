@@ -13,7 +13,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.clients.scripts.cases import arguments, case, main, outcome, tell
+from tests.clients.scripts.cases import case, main, outcome
+from tests.clients.scripts.lines import arguments, tell
 
 ARGUMENTS = arguments()
 Status = health_pb2.HealthCheckResponse.ServingStatus

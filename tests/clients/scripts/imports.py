@@ -10,7 +10,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from tests.clients.scripts.cases import arguments, case, main
+from tests.clients.scripts.cases import case, main
+from tests.clients.scripts.lines import arguments
 
 ARGUMENTS = arguments()
 PICTURE = Path(ARGUMENTS["picture"]).read_bytes()

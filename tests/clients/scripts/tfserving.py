@@ -23,7 +23,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tests.clients.scripts.cases import arguments, case, main, outcome
+from tests.clients.scripts.cases import case, main, outcome
+from tests.clients.scripts.lines import arguments
 
 ARGUMENTS = arguments()
 PICTURES = [Path(path).read_bytes() for path in ARGUMENTS["pictures"]]

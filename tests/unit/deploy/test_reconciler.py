@@ -16,7 +16,7 @@ from edged.deploy.device import Npu as Device
 from edged.deploy.reconciler import Reconciler
 from edged.deploy.records import Records
 from edged.deploy.store import Store
-from edged.deploy.types import Limits, Progress, Slot, State
+from edged.deploy.types import Fault, Limits, Options, Progress, Slot, State
 from edged.errors import DeviceError, ModelError, RequestError, StoreError
 from tests.fakes import images
 from tests.fakes.npu import Npu
@@ -290,5 +290,101 @@ def test_a_full_disk_is_said_before_anything_is_copied(
         assert progress.state is State.FAILED
         assert "are free" in progress.error
         assert not list((state / "images/blobs/sha256").iterdir())
+
+    at_work(state, test)
+
+
+# -- who insists on something, and whose fault it is that it does not come
+
+
+def test_a_digest_or_a_counter_that_is_insisted_on_decides(state: Path, tmp_path: Path) -> None:
+    image = images.write(tmp_path / "seven", counter=7)
+
+    async def test(world: World) -> None:
+        wrong = Options(digest="sha256:" + "0" * 64)
+        progress = (await watched(world.reconciler.deploy(image, wrong)))[-1]
+        assert (progress.state, progress.fault) == (State.FAILED, Fault.MODEL)
+        assert "was asked for" in progress.error
+        progress = (await watched(world.reconciler.deploy(image, Options(counter=8))))[-1]
+        assert "it announces counter 7, 8 was asked for" in progress.error
+        digest = progress.digest
+        right = Options(digest=digest, counter=7)
+        progress = (await watched(world.reconciler.deploy(image, right)))[-1]
+        assert (progress.state, progress.fault) == (State.COMMITTED, Fault.NONE)
+        # Also of what is in service already.
+        progress = (await watched(world.reconciler.deploy(image, wrong)))[-1]
+        assert progress.state is State.FAILED
+
+    at_work(state, test)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "fault"),
+    [
+        ("prepare", ModelError("cannot load it"), Fault.MODEL),
+        ("prepare", DeviceError("not ready within 20 s"), Fault.PASSING),
+        ("probe", ModelError("wrong answers"), Fault.MODEL),
+        ("park", DeviceError("the request did not end"), Fault.PASSING),
+        ("prepare", ValueError("a fault of ours"), Fault.PASSING),
+    ],
+)
+def test_whose_fault_it_was_is_told(
+    state: Path, image: str, step: str, error: Exception, fault: Fault
+) -> None:
+    async def test(world: World) -> None:
+        world.npu.fails[step] = error
+        assert (await world.outcome(image)).fault is fault
+
+    at_work(state, test)
+
+
+def test_what_is_not_there_may_come_and_a_hold_passes(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        assert (await world.outcome("oci:/nowhere")).fault is Fault.PASSING
+        deployment = world.reconciler.deploy(image)
+        world.records.holds.take("audit", "", 60)
+        assert (await watched(deployment))[-1].fault is Fault.HELD
+
+    at_work(state, test)
+
+
+def test_upkeep_waits_for_a_swap_and_a_swap_for_upkeep(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        with pytest.raises(RequestError, match="no model is in service"):
+            await world.reconciler.upkeep.self_test()
+        await world.outcome(image)
+        world.npu.hangs = "probe_serving"
+        testing = asyncio.ensure_future(world.reconciler.upkeep.self_test())
+        await world.npu.reached.wait()
+        world.npu.answering = False
+        deployment = world.reconciler.deploy(image)
+        restarting = asyncio.ensure_future(world.reconciler.upkeep.restart())
+        async for progress in deployment.watch():
+            if progress.state is State.STORE:
+                break
+        before = len(world.npu.asked)
+        assert world.npu.asked[before - 1] == "probe_serving"
+        world.npu.hangs = ""
+        testing.cancel()
+        assert (await watched(deployment))[-1].state is State.COMMITTED
+        assert (await restarting).digest == deployment.progress.digest
+        assert "restart" in world.npu.asked[before:]
+
+    at_work(state, test)
+
+
+def test_whoever_looks_on_is_told_of_every_state(state: Path, image: str) -> None:
+    async def test(world: World) -> None:
+        seen: list[str] = []
+
+        def look() -> None:
+            under_way = world.reconciler.under_way
+            seen.append(under_way.progress.state.value if under_way else "idle")
+
+        world.reconciler.on_change.append(look)
+        await world.outcome(image)
+        await world.reconciler.undeploy()
+        assert list(dict.fromkeys(seen))[:3] == ["fetch", "verify", "store"]
+        assert seen[-1] == "idle"
 
     at_work(state, test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,15 @@ def test_the_npu_is_a_shipped_one() -> None:
         npu.check(ModelFacts("m", "1", npu.sku, npu.formats[0], npu.memory + 1))
     with pytest.raises(ConfigError, match="expected one of"):
         Npu.named("../../etc")
+
+
+def test_attempts_that_fail_alike_are_one_record(tmp_path: Path) -> None:
+    kept = History(tmp_path)
+    failed = Record(0, "deploy", "docker://h/n:1", outcome="failed", reason="no route")
+    kept.add(failed)
+    for _ in range(300):
+        kept.add(failed, again=True)
+    kept.add(dataclasses.replace(failed, reason="401"), again=True)
+    kept.add(failed)
+    found = [(each.number, each.reason, each.attempts) for each in History(tmp_path).records]
+    assert found == [(1, "no route", 301), (2, "401", 1), (3, "no route", 1)]

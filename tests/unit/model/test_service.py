@@ -318,3 +318,66 @@ def _mentions(cmdline: Path, what: bytes) -> bool:
         return what in cmdline.read_bytes()
     except OSError:
         return False
+
+
+def test_a_restart_loses_no_request_and_gives_another_process(with_service: Any) -> None:
+    async def test(world: World) -> None:
+        await world.service.begin(world.slot("one"), None)
+        process = world.service.process
+        assert process is not None
+        before = process.pid
+        restarting = asyncio.ensure_future(world.service.restart(1.0, 20.0))
+        await asyncio.sleep(0)
+        answers = [asyncio.ensure_future(world.ask(b"x")) for _ in range(20)]
+        await restarting
+        assert set(await asyncio.gather(*answers)) == {b"one:x"}
+        assert world.service.process is not None
+        assert world.service.process.pid != before
+        assert world.service.deaths == 0, "nobody died unasked"
+
+    with_service(test)
+
+
+def test_a_restart_that_does_not_come_up_is_said_and_tried_on(with_service: Any) -> None:
+    async def test(world: World) -> None:
+        slot = world.slot("one")
+        await world.service.begin(slot, None)
+        world.slot("one", hello="exit")
+        world.may_wake.set()
+        with pytest.raises(DeviceError, match="it is tried again"):
+            await world.service.restart(1.0, 0.5)
+        world.slot("one")
+        await until(lambda: world.service.answering)
+        assert await world.ask(b"x") == b"one:x"
+
+    with_service(test)
+
+
+def test_the_golden_test_runs_between_requests(with_service: Any) -> None:
+    async def test(world: World) -> None:
+        with pytest.raises(DeviceError, match="not loaded"):
+            await world.service.probe_serving(1.0)
+        await world.service.begin(world.slot("one"), None)
+        work = [asyncio.ensure_future(world.ask(b"work 1000")) for _ in range(10)]
+        await world.service.probe_serving(5.0)
+        assert set(await asyncio.gather(*work)) == {b"done"}
+
+    with_service(test)
+
+
+def test_a_golden_test_that_fails_is_told_and_the_model_serves_on(with_service: Any) -> None:
+    async def test(world: World) -> None:
+        slot = world.slot("one")
+        await world.service.begin(slot, None)
+        process = world.service.process
+        assert process is not None
+
+        async def wrong(limit: float) -> None:
+            raise ModelError(f"its golden test failed within {limit:g} s")
+
+        process.probe = wrong  # type: ignore[method-assign]
+        with pytest.raises(ModelError):
+            await world.service.probe_serving(1.0)
+        assert await world.ask(b"x") == b"one:x"
+
+    with_service(test)

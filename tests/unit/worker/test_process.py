@@ -16,6 +16,8 @@ from PIL import Image
 
 from edged.messages import PredictResponse
 from edged.messages.link import HEADER, MAGIC, Ask, Kind
+from edged.npu import Program
+from edged.npu.timing import predicted_us
 from edged.worker.pipeline import Pipeline
 from tests.unit.worker.daemon import Worker, predict
 from tests.unit.worker.pictures import encoded, noise, with_cut_exif
@@ -48,6 +50,8 @@ def test_hello_says_what_was_loaded(built_model: Path) -> None:
     assert hello.meta["format"] == "ms-fp13"
     assert hello.meta["sku"] == "bw-cnn-a10"
     assert hello.meta["memory_bytes"] > 0
+    program = Program.load(built_model / "program.npu")
+    assert hello.meta["predicted_us"] == pytest.approx(sum(predicted_us(program)), abs=0.1)
     assert hello.meta["labels"] == 5
     assert hello.meta["signature"]["inputs"][0]["name"] == "images"
     assert hello.meta["signature"]["outputs"][0]["shape"] == [-1, 5]

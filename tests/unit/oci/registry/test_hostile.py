@@ -27,7 +27,8 @@ from edged.oci import (
     spec,
 )
 from edged.oci.retry import PassingError
-from tests.fakes.registry import Authority, free_port
+from tests.fakes.authority import Authority
+from tests.fakes.registry import free_port
 from tests.fakes.web import Asked, Reply, Web
 from tests.unit.oci.images import Member, make_image, make_tar
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import json
 import logging
 import os
@@ -24,32 +25,21 @@ from typing import TYPE_CHECKING
 
 from edged import config as configuration
 from edged.config import Config
-from edged.containers.logs import Logs
-from edged.containers.process import ProcessRuntime
-from edged.containers.runtime import MIB, Runtime, half_of_memory
-from edged.containers.runtime import Limits as WorkerLimits
+from edged.daemon import status
+from edged.daemon.parts import compose
 from edged.deploy import check
-from edged.deploy.admission import Trust
-from edged.deploy.device import Npu
 from edged.deploy.history import Record
 from edged.deploy.hold import Hold
 from edged.deploy.quarantine import Entry
-from edged.deploy.reconciler import Reconciler
-from edged.deploy.records import Records
-from edged.deploy.store import Store
-from edged.deploy.types import Limits as Times
 from edged.deploy.types import Options, Progress
-from edged.deploy.vouch import Voucher
 from edged.errors import StoreError
-from edged.model.catalogue import Catalogue
-from edged.model.process import Facts, ModelProcess, Worker
-from edged.model.service import Condition, Service
-from edged.oci.registries import Registries
+from edged.model.service import Condition
 from edged.osutil import atomic, lock, memory, systemd
-from edged.rpc.front import Front, Limits
 
 if TYPE_CHECKING:
     from edged import messages
+    from edged.config.mqtt import Mqtt
+    from edged.daemon.remote import Remote
     from edged.rpc.server import Server
 
 logger = logging.getLogger(__name__)
@@ -94,13 +84,15 @@ class Daemon:
         self._failure: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._store_faults: list[str] = []
+        self._remote: Remote | None = None
 
     async def run(self) -> None:
         """Runs until a signal; see ``run``."""
         with contextlib.ExitStack() as stack:
             self._take(stack)
-            self._compose(Store(self._config.state_dir))
-            await self._runtime.reclaim()
+            self._parts = parts = compose(self._config, self._module)
+            parts.service.on_change.append(_tell)
+            await parts.runtime.reclaim()
             self._stop_on_signals()
             self._begin()
             try:
@@ -108,6 +100,8 @@ class Daemon:
                 self._write_facts()
                 stack.callback(self._remove_facts)
                 self._say_ready()
+                if self._config.mqtt is not None:
+                    self._start_task("mqtt", self._run_remote(self._config.mqtt))
                 # What is loaded stays: the collector need not look at it again during requests.
                 gc.collect()
                 gc.freeze()
@@ -126,7 +120,7 @@ class Daemon:
     def _say_ready(self) -> None:
         fields = {"event": "ready", "listen": ",".join(self._servers.data.addresses)}
         logger.info("ready after %.0f ms", (time.monotonic() - self._began) * 1e3, extra=fields)
-        systemd.notify(READY="1", STATUS=_sentence(self._service.condition))
+        systemd.notify(READY="1", STATUS=_sentence(self._parts.service.condition))
 
     # -- the parts
 
@@ -145,48 +139,23 @@ class Daemon:
             taken = lock.acquire(path, what=what, owner="edged run")
             stack.callback(taken.release)
 
-    def _compose(self, store: Store) -> None:
-        config = self._config
-        limits = _limits(config)
-        self._runtime = runtime = _runtime(config, limits)
-        worker = Worker(
-            runtime,
-            self._module,
-            threads=config.threads,
-            isa=config.isa,
-            strict=config.strict,
-            limits=limits,
-            logs=Logs(config.state_dir / "logs"),
-        )
-        times = Times(window=config.window)
-        trust = Trust(config.keys_dir if config.verify == "required" else None)
-        if trust.keys_dir is None:
-            logger.warning("signatures of images are not verified (verify = off)")
-        self._store = store
-        self._records = Records(config.state_dir, Npu.named(config.sku), trust)
-        self._front = Front(Limits(ahead=1))
-        self._service = Service(self._front, worker, times)
-        self._service.on_change.append(_tell)
-        self._service.vouch = Voucher(store, trust)
-        self._catalogue = Catalogue(self._service, lambda: store.current)
-        self._reconciler: Reconciler[ModelProcess] = Reconciler(
-            self._service,
-            store,
-            self._records,
-            times,
-            registries=Registries.from_tables(config.registries),
-        )
-
     def _begin(self) -> None:
         """Starts the current model, and whoever changes it after that."""
-        store = self._store
-        begun = self._start_task("begin", self._service.begin(store.current, store.previous))
+        parts, store = self._parts, self._parts.store
+        begun = self._start_task("begin", parts.service.begin(store.current, store.previous))
         self._reconciling = self._start_task(
-            "reconcile", self._reconciler.run(begun, self._examine_store)
+            "reconcile", parts.reconciler.run(begun, self._examine_store)
         )
         interval = systemd.watchdog_interval()
         if interval is not None:
             self._start_task("watchdog", _watchdog(interval))
+
+    async def _run_remote(self, settings: Mqtt) -> None:
+        """Keeps the link to a controller; it begins when everything that serves has."""
+        # In a thread, as the imports take a while and requests are served already.
+        remote = await asyncio.to_thread(importlib.import_module, "edged.daemon.remote")
+        self._remote = remote.Remote(self._parts, settings)
+        await self._remote.run()
 
     async def _examine_store(self) -> None:
         self._store_faults = await asyncio.to_thread(self._check_store)
@@ -215,22 +184,23 @@ class Daemon:
 
     async def _listen(self) -> Servers:
         await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
-        from edged.rpc import control, metadata, predict, status
+        from edged.rpc import control, metadata, predict
+        from edged.rpc import status as model_status
         from edged.rpc.health import Health
         from edged.rpc.server import CONTROL_LIMIT, Server
 
-        health, known, strict = Health(), self._catalogue, self._config.strict
+        health, known, strict = Health(), self._parts.catalogue, self._config.strict
 
         def tell_health(now: Condition) -> None:
             model = known.model()
             health.set(serving=now.serving, model=model.name if model else "")
 
-        self._service.on_change.append(tell_health)
-        tell_health(self._service.condition)
+        self._parts.service.on_change.append(tell_health)
+        tell_health(self._parts.service.condition)
         services = [
-            predict.handlers(self._front),
+            predict.handlers(self._parts.front),
             metadata.handlers(known, strict=strict),
-            status.handlers(known, strict=strict),
+            model_status.handlers(known, strict=strict),
             health.handlers(),
         ]
         servers = Servers(
@@ -258,7 +228,7 @@ class Daemon:
 
     async def _stop_serving(self) -> None:
         """Refuses what is new, answers what was accepted."""
-        self._front.shut()
+        self._parts.front.shut()
         # First, since a swap that is given up lets the requests it parked through to the old model.
         await _cancel(self._reconciling)
         await self._servers.data.stop(STOP_LIMIT)
@@ -266,7 +236,7 @@ class Daemon:
 
     async def _end(self) -> None:
         await _cancel(*self._tasks)
-        await self._service.end()
+        await self._parts.service.end()
         logger.info("stopped", extra={"event": "stopped"})
 
     # -- facts for callers on this host
@@ -288,124 +258,57 @@ class Daemon:
 
     async def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
         """Queues a deployment and yields its progress to the end."""
-        async for progress in self._reconciler.deploy(reference, options).watch():
+        async for progress in self._parts.reconciler.deploy(reference, options).watch():
             yield progress
 
     async def rollback(self, options: Options) -> AsyncIterator[Progress]:
         """Queues a deployment of the previous model and yields its progress to the end."""
-        async for progress in self._reconciler.rollback(options).watch():
+        async for progress in self._parts.reconciler.rollback(options).watch():
             yield progress
 
     async def undeploy(self, options: Options) -> str:
         """Takes the model out of service; returns its digest, empty if there was none."""
-        return await self._reconciler.undeploy(options)
+        return await self._parts.reconciler.undeploy(options)
 
     def history(self) -> list[Record]:
         """Returns what was done, oldest first."""
-        return self._records.history.records
+        return self._parts.records.history.records
 
     def hold(self, owner: str, reason: str, ttl: float, *, force: bool) -> Hold:
         """Refuses deployments for ``ttl`` seconds."""
-        return self._records.holds.take(owner, reason, ttl, force=force)
+        taken = self._parts.records.holds.take(owner, reason, ttl, force=force)
+        self._changed()
+        return taken
 
     def release(self) -> Hold | None:
         """Ends the hold; returns it, None if there was none."""
-        return self._records.holds.release()
+        released = self._parts.records.holds.release()
+        self._changed()
+        return released
 
     def quarantine(self, clear: str) -> list[Entry]:
         """Returns the images in quarantine, or those that it takes out."""
-        kept = self._records.quarantine
-        return kept.clear(clear) if clear else kept.entries
+        kept = self._parts.records.quarantine
+        if not clear:
+            return kept.entries
+        cleared = kept.clear(clear)
+        self._changed()
+        return cleared
+
+    def _changed(self) -> None:
+        if self._remote is not None:
+            self._remote.changed()
 
     def status(self) -> messages.StatusReply:
         """Returns what the daemon is doing."""
-        from edged import messages
-        from edged.config import version
-        from edged.rpc import report
-
-        condition, under_way = self._service.condition, self._reconciler.under_way
-        previous, records = self._store.previous, self._records
-        last = records.history.last
-        return messages.StatusReply(
-            version=version.text(),
-            pid=os.getpid(),
-            uptime_us=round((time.monotonic() - self._began) * 1e6),
-            state="stopping" if self._stop.is_set() else condition.state,
-            reason=condition.reason,
-            runtime=self._config.runtime,
+        return status.reply(
+            self._parts,
+            uptime=time.monotonic() - self._began,
             listen=self._servers.data.addresses,
-            model=self._model(),
-            previous_digest=previous.digest if previous else "",
-            deployment=under_way.progress.state.value if under_way else "",
-            deployments_waiting=self._reconciler.waiting,
-            counters=self._counters(),
-            verify=self._config.verify,
-            sandbox=self._runtime.describe(),
-            hold=report.held(records.holds.current),
-            previous=report.slot(previous),
-            last_deployment=report.record(last) if last else None,
-            worst_blackout_us=records.history.worst_blackout_us,
-            window_left_us=round(self._reconciler.trial.left * 1e6),
-            standby_digest=self._service.standby,
-            quarantined=len(records.quarantine.entries),
-            store_faults=self._store_faults,
+            stopping=self._stop.is_set(),
+            faults=self._store_faults,
+            remote=self._remote,
         )
-
-    def _model(self) -> messages.Model | None:
-        from edged import messages
-
-        slot, process = self._service.serving, self._service.process
-        if slot is None:
-            return None
-        facts = process.facts if process else Facts()
-        return messages.Model(
-            digest=slot.digest,
-            reference=slot.reference,
-            name=facts.name or slot.name,
-            version=facts.version or slot.version,
-            format=facts.format,
-            sku=facts.sku,
-            memory_bytes=facts.memory_bytes,
-            isa=facts.isa,
-            worker_pid=process.pid if process else 0,
-            deployed_unix_us=slot.deployed_unix_us,
-        )
-
-    def _counters(self) -> messages.Counters:
-        from edged import messages
-
-        front, counts = self._front, self._front.counts
-        return messages.Counters(
-            answered=counts.answered,
-            failed=counts.failed,
-            refused=counts.refused,
-            expired=counts.expired,
-            cancelled=counts.cancelled,
-            queued=front.queued,
-            queued_bytes=front.queued_bytes,
-            worker_deaths=self._service.deaths,
-            deployments=self._reconciler.deployments,
-            reverts=self._reconciler.reverts + self._reconciler.trial.reverts,
-        )
-
-
-def _limits(config: Config) -> WorkerLimits:
-    """Returns what a model's process may use."""
-    memory = half_of_memory() if config.memory_limit is None else config.memory_limit * MIB
-    return WorkerLimits(memory_bytes=memory, cpus=config.cpu_limit, pids=config.process_limit)
-
-
-def _runtime(config: Config, limits: WorkerLimits) -> Runtime:
-    """Returns what runs the worker, as configured: there is no second choice in secret.
-
-    Raises:
-        ConfigError: this host lacks what it needs.
-    """
-    if config.runtime == "process":
-        return ProcessRuntime()
-    from edged.containers.runc.runtime import RuncRuntime
-
-    return RuncRuntime(config.run_dir, limits, root=config.runtime == "runc-root")
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -1,0 +1,1 @@
+"""IoT Edge: a deployment manifest in, an agent's reported state out."""
