@@ -87,6 +87,10 @@ missing_test_packages() {
             echo "$program"
         fi
     done
+    # A real broker; it is among the administrator's programs.
+    if ! PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v mosquitto >/dev/null; then
+        echo mosquitto
+    fi
     # Another clock, for a device whose own is wrong; the library does it, the command is beside it.
     if ! command -v faketime >/dev/null; then
         echo faketime
@@ -125,9 +129,21 @@ install_what_can_be_had() {
     say "system packages for $1: ${missing[*]}"
     (apt_get 300 update) || true
     for package in "${missing[@]}"; do
-        (apt_get 900 install --yes --no-install-recommends "$package") ||
+        if (apt_get 900 install --yes --no-install-recommends "$package"); then
+            stop_service "$package"
+        else
             note "$2 for want of $package"
+        fi
     done
+}
+
+# stop_service PACKAGE: what was installed for its program alone shall not run as a service of this
+# machine, on a port that another may want.
+stop_service() {
+    case $1 in mosquitto | docker-registry) ;; *) return 0 ;; esac
+    [ -d /run/systemd/system ] || return 0
+    limited 60 "${root[@]}" systemctl --quiet disable --now "$1.service" ||
+        note "cannot stop the service $1; stop it with: systemctl disable --now $1"
 }
 
 install_packages() {

@@ -12,8 +12,9 @@ from edged.errors import RequestError
 from edged.oci import LayoutFolder, keys, open_image, signature
 from tests.e2e.device import Device
 from tests.fakes import images, registry
+from tests.fakes.authority import Authority
 from tests.fakes.proxy import Proxy
-from tests.fakes.registry import PASSWORD, USER, Authority, Registry
+from tests.fakes.registry import PASSWORD, USER, Registry
 
 
 @pytest.fixture(scope="module")

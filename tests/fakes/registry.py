@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime as dt
 import http.server
-import ipaddress
 import json
 import os
 import shutil
@@ -16,14 +14,15 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from tests.fakes.authority import Authority
 
 USER, PASSWORD = "edged", "secret"
 # bcrypt of PASSWORD, the only kind that docker-registry takes; of the lowest cost.
@@ -32,7 +31,8 @@ HTPASSWD = f"{USER}:$2b$04$kFCYaUhtGcHC7nD/ac5b6OCLo1ia//vuIb0Fmux2P8c6fRPm3/WfS
 
 def program(name: str) -> str:
     """The path of a program that Debian has; a test without it is skipped."""
-    path = shutil.which(name)
+    places = [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+    path = shutil.which(name, path=os.pathsep.join(places))
     if path is None:
         pytest.skip(f"{name} is not installed: packaging/prepare.sh installs it as root")
     return path
@@ -43,65 +43,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-@dataclass
-class Authority:
-    """A private certificate authority, and one certificate for this machine signed by it."""
-
-    folder: Path
-    ca: Path = field(init=False)
-    certificate: Path = field(init=False)
-    key: Path = field(init=False)
-    private: ec.EllipticCurvePrivateKey = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.ca, self.certificate, self.key = (
-            self.folder / name for name in ("ca.pem", "server.pem", "server.key")
-        )
-        root, root_key = _certify("edged test authority", None, None)
-        own, self.private = _certify("localhost", root, root_key)
-        self.ca.write_bytes(_pem(root))
-        self.certificate.write_bytes(_pem(own))
-        self.key.write_bytes(
-            self.private.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-
-    def chain(self) -> list[str]:
-        """The certificate as a JWT's ``x5c`` has it."""
-        own = x509.load_pem_x509_certificate(self.certificate.read_bytes())
-        return [base64.b64encode(own.public_bytes(serialization.Encoding.DER)).decode()]
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _certify(
-    name: str, issuer: x509.Certificate | None, issuer_key: ec.EllipticCurvePrivateKey | None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.timezone.utc)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-    )
-    if issuer is not None:
-        addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(addresses), critical=False)
-    return builder.sign(issuer_key or key, hashes.SHA256()), key
 
 
 @dataclass

@@ -16,7 +16,8 @@ import pytest
 from edged.errors import ConfigError, EdgedError, FetchError, ModelError, VerifyError
 from edged.oci import Access, BlobStore, Digest, Image, Registries, open_image, signature, spec
 from edged.oci.retry import PassingError
-from tests.fakes.registry import Authority, free_port
+from tests.fakes.authority import Authority
+from tests.fakes.registry import free_port
 from tests.fakes.web import Asked, Reply, Web
 from tests.unit.oci.images import Member, make_image, make_tar
 

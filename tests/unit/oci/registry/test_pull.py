@@ -12,7 +12,8 @@ from edged.errors import ConfigError, FetchError
 from edged.oci import Access, Digest, Reference, Registries, open_image, write_image
 from edged.oci.blobs import BlobStore
 from tests.fakes import registry
-from tests.fakes.registry import PASSWORD, USER, Authority, Registry, TokenServer
+from tests.fakes.authority import Authority
+from tests.fakes.registry import PASSWORD, USER, Registry, TokenServer
 from tests.unit.oci.images import FACTS, FILES, tree
 
 
