@@ -28,7 +28,7 @@ from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
 from edged.containers.runtime import MIB, Runtime, half_of_memory
 from edged.containers.runtime import Limits as WorkerLimits
-from edged.deploy import check
+from edged.deploy import check, schema
 from edged.deploy.admission import Trust
 from edged.deploy.device import Npu
 from edged.deploy.history import Record
@@ -40,7 +40,7 @@ from edged.deploy.store import Store
 from edged.deploy.types import Limits as Times
 from edged.deploy.types import Options, Progress
 from edged.deploy.vouch import Voucher
-from edged.errors import StoreError
+from edged.errors import DeviceError, ModelError, RequestError, StoreError
 from edged.model.catalogue import Catalogue
 from edged.model.process import Facts, ModelProcess, Worker
 from edged.model.service import Condition, Service
@@ -57,6 +57,7 @@ logger = logging.getLogger(__name__)
 STOP_LIMIT = 10.0  # seconds for the requests that were accepted
 CONTROL_STOP_LIMIT = 1.0
 FAULTS_LIMIT = 20  # of the store that are told
+SELF_TEST_LIMIT = 15.0  # seconds, the request that runs included
 
 
 def run(config: Config, module: str = "edged.worker") -> None:
@@ -129,6 +130,7 @@ class Daemon:
     def _take(self, stack: contextlib.ExitStack) -> None:
         """Makes the folders and takes the locks: of the NPU, and of the store."""
         config = self._config
+        schema.check(config.state_dir)  # before even a lock's file is touched
         for folder in (config.state_dir, config.run_dir):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -312,6 +314,31 @@ class Daemon:
         """Returns the images in quarantine, or those that it takes out."""
         kept = self._records.quarantine
         return kept.clear(clear) if clear else kept.entries
+
+    async def self_test(self) -> messages.SelfTestReply:
+        """Runs the golden test of the model in service, which goes on serving.
+
+        Raises:
+            RequestError: no model is in service, or a deployment changes that just now.
+        """
+        from edged import messages
+
+        process, began = self._service.process, time.monotonic()
+        if process is None or self._reconciler.under_way is not None:
+            why = "a deployment is under way" if process else "no model is in service"
+            raise RequestError("FAILED_PRECONDITION", f"cannot run the golden test: {why}")
+        reason = ""
+        try:
+            await process.probe(SELF_TEST_LIMIT)
+        except (ModelError, DeviceError) as exc:
+            reason = str(exc)
+            logger.error("self-test: %s", exc, extra={"event": "self_test"})  # noqa: TRY400
+        return messages.SelfTestReply(
+            passed=not reason,
+            reason=reason,
+            digest=process.digest,
+            elapsed_us=round((time.monotonic() - began) * 1e6),
+        )
 
     def status(self) -> messages.StatusReply:
         """Returns what the daemon is doing."""

@@ -492,6 +492,23 @@ class HistoryReply(Message):
         records: Iterable[Record] = ...,
     ) -> None: ...
 
+class SelfTestRequest(Message):
+    def __init__(self) -> None: ...
+
+class SelfTestReply(Message):
+    passed: bool
+    reason: str
+    digest: str
+    elapsed_us: int
+    def __init__(
+        self,
+        *,
+        passed: bool = ...,
+        reason: str = ...,
+        digest: str = ...,
+        elapsed_us: int = ...,
+    ) -> None: ...
+
 class QuarantineRequest(Message):
     clear: str
     def __init__(

@@ -47,6 +47,9 @@ class Operations(Protocol):
     def quarantine(self, clear: str) -> list[Entry]:
         """Returns the images in quarantine, or those that it takes out."""
 
+    async def self_test(self) -> messages.SelfTestReply:
+        """Runs the golden test of the model in service."""
+
 
 def handlers(operations: Operations) -> grpc.GenericRpcHandler:
     """Returns the service."""
@@ -90,6 +93,11 @@ def handlers(operations: Operations) -> grpc.GenericRpcHandler:
         images = operations.quarantine(request.clear)
         return messages.QuarantineReply(images=[report.quarantined(each) for each in images])
 
+    async def self_test(
+        _request: messages.SelfTestRequest, _context: Context
+    ) -> messages.SelfTestReply:
+        return await operations.self_test()
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
@@ -101,6 +109,7 @@ def handlers(operations: Operations) -> grpc.GenericRpcHandler:
             "Hold": _unary(hold, messages.HoldRequest, messages.HoldReply),
             "Release": _unary(release, messages.ReleaseRequest, messages.HoldReply),
             "Quarantine": _unary(quarantine, messages.QuarantineRequest, messages.QuarantineReply),
+            "SelfTest": _unary(self_test, messages.SelfTestRequest, messages.SelfTestReply),
         },
     )
 
