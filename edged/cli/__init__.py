@@ -16,6 +16,9 @@ from typing import Any
 VERBS = (
     "run",
     "keys",
+    "tokens",
+    "config",
+    "check-config",
     "build",
     "inspect",
     "eval",
