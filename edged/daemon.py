@@ -42,11 +42,13 @@ from edged.deploy.types import Options, Progress
 from edged.deploy.vouch import Voucher
 from edged.errors import DeviceError, ModelError, RequestError, StoreError
 from edged.model.catalogue import Catalogue
+from edged.model.heartbeat import Heartbeat
 from edged.model.process import Facts, ModelProcess, Worker
 from edged.model.service import Condition, Service
 from edged.oci.registries import Registries
 from edged.osutil import atomic, lock, systemd
 from edged.rpc.front import Front, Limits
+from edged.supervision import Supervision
 
 if TYPE_CHECKING:
     from edged import messages
@@ -56,6 +58,7 @@ logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 10.0  # seconds for the requests that were accepted
 CONTROL_STOP_LIMIT = 1.0
+SLOW_LIMIT = 300.0  # for a step of start or stop on a slow disk, if the service manager asks
 FAULTS_LIMIT = 20  # of the store that are told
 SELF_TEST_LIMIT = 15.0  # seconds, the request that runs included
 
@@ -99,8 +102,10 @@ class Daemon:
         """Runs until a signal; see ``run``."""
         with contextlib.ExitStack() as stack:
             self._take(stack)
-            self._compose(Store(self._config.state_dir))
-            await self._runtime.reclaim()
+            folder = self._config.state_dir
+            store = await systemd.extending(asyncio.to_thread(Store, folder), SLOW_LIMIT)
+            self._compose(store)
+            await systemd.extending(self._runtime.reclaim(), SLOW_LIMIT)
             self._stop_on_signals()
             self._begin()
             try:
@@ -112,18 +117,18 @@ class Daemon:
                 gc.collect()
                 gc.freeze()
                 await self._stop.wait()
-                systemd.notify(STOPPING="1")
+                systemd.notify(STOPPING="1", STATUS="stopping")
                 logger.info("stopping", extra={"event": "stopping"})
-                await self._stop_serving()
+                await systemd.extending(self._stop_serving(), SLOW_LIMIT)
             finally:
-                await self._end()
+                await systemd.extending(self._end(), SLOW_LIMIT)
         if self._failure is not None:
             raise self._failure
 
     def _say_ready(self) -> None:
         fields = {"event": "ready", "listen": ",".join(self._servers.data.addresses)}
         logger.info("ready after %.0f ms", (time.monotonic() - self._began) * 1e3, extra=fields)
-        systemd.notify(READY="1", STATUS=_sentence(self._service.condition))
+        self._supervision.ready()
 
     # -- the parts
 
@@ -164,7 +169,10 @@ class Daemon:
         self._records = Records(config.state_dir, Npu.named(config.sku), trust)
         self._front = Front(Limits(ahead=1))
         self._service = Service(self._front, worker, times)
-        self._service.on_change.append(_tell)
+        self._heartbeat = Heartbeat(self._service)
+        self._supervision = Supervision(
+            self._service, self._front.latencies, self._heartbeat.trouble
+        )
         self._service.vouch = Voucher(store, trust)
         self._catalogue = Catalogue(self._service, lambda: store.current)
         self._reconciler: Reconciler[ModelProcess] = Reconciler(
@@ -182,9 +190,8 @@ class Daemon:
         self._reconciling = self._start_task(
             "reconcile", self._reconciler.run(begun, self._examine_store)
         )
-        interval = systemd.watchdog_interval()
-        if interval is not None:
-            self._start_task("watchdog", _watchdog(interval))
+        self._start_task("heartbeat", self._heartbeat.run())
+        self._start_task("supervision", self._supervision.run())
 
     async def _examine_store(self) -> None:
         self._store_faults = await asyncio.to_thread(self._check_store)
@@ -372,6 +379,8 @@ class Daemon:
             standby_digest=self._service.standby,
             quarantined=len(records.quarantine.entries),
             store_faults=self._store_faults,
+            heartbeat_age_us=_microseconds(self._heartbeat.age),
+            p99_us=_microseconds(self._front.latencies.quantile(0.99)),
         )
 
     def _model(self) -> messages.Model | None:
@@ -431,16 +440,14 @@ def _runtime(config: Config, limits: WorkerLimits) -> Runtime:
     return RuncRuntime(config.run_dir, limits, root=config.runtime == "runc-root")
 
 
+def _microseconds(seconds: float | None) -> int:
+    return round((seconds or 0.0) * 1e6)
+
+
 async def _cancel(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _watchdog(interval: float) -> None:
-    while True:
-        systemd.notify(WATCHDOG="1")
-        await asyncio.sleep(interval)
 
 
 @contextlib.contextmanager
@@ -451,12 +458,3 @@ def _umask(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(old)
-
-
-def _tell(condition: Condition) -> None:
-    logger.info("%s", _sentence(condition), extra={"event": "state"})
-    systemd.notify(STATUS=_sentence(condition))
-
-
-def _sentence(condition: Condition) -> str:
-    return condition.state + (f": {condition.reason}" if condition.reason else "")

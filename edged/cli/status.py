@@ -57,6 +57,8 @@ def facts(status: messages.StatusReply) -> dict[str, Any]:
         "standby_digest": status.standby_digest or None,
         "quarantined": status.quarantined,
         "store_faults": list(status.store_faults),
+        "heartbeat_age_us": status.heartbeat_age_us,
+        "p99_us": status.p99_us,
     }
 
 
@@ -119,5 +121,10 @@ def table(status: messages.StatusReply) -> str:
         f"{counts.deployments} deployments, {counts.reverts} reverted, "
         f"{counts.worker_deaths} worker deaths"
     )
-    rows += [("requests", requests), ("since start", changes)]
+    rows.append(("requests", requests))
+    if status.p99_us:
+        rows.append(
+            ("p99", f"{status.p99_us / 1e3:.1f} ms from arrival to answer, of the last ones")
+        )
+    rows.append(("since start", changes))
     return "\n".join(f"{name:12}{value}" for name, value in rows)

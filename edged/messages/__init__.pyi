@@ -558,6 +558,8 @@ class StatusReply(Message):
     window_left_us: int
     standby_digest: str
     quarantined: int
+    heartbeat_age_us: int
+    p99_us: int
     @property
     def store_faults(self) -> RepeatedScalarFieldContainer[str]: ...
     @property
@@ -597,4 +599,6 @@ class StatusReply(Message):
         standby_digest: str = ...,
         quarantined: int = ...,
         store_faults: Iterable[str] = ...,
+        heartbeat_age_us: int = ...,
+        p99_us: int = ...,
     ) -> None: ...
