@@ -2,8 +2,8 @@
 
 Invariants:
 - What a caller did wrong is the caller's to know, and is not logged.
-- At most ``MOST`` records in ``PERIOD`` seconds: a model that fails on every picture of a line fills
-  no disk. How many were left out is said with the next one.
+- At most ``MOST`` records in ``PERIOD`` seconds: a model that fails on each of a line's pictures
+  fills no disk. How many were left out is said with the next one.
 """
 
 from __future__ import annotations
