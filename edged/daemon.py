@@ -18,11 +18,11 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from edged import config as configuration
+from edged.access.audit import Act
 from edged.config import Config
 from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
@@ -40,7 +40,7 @@ from edged.deploy.store import Store
 from edged.deploy.types import Limits as Times
 from edged.deploy.types import Options, Progress
 from edged.deploy.vouch import Voucher
-from edged.errors import DeviceError, ModelError, RequestError, StoreError
+from edged.errors import DeviceError, EdgedError, ModelError, RequestError, StoreError
 from edged.model.catalogue import Catalogue
 from edged.model.heartbeat import Heartbeat
 from edged.model.process import Facts, ModelProcess, Worker
@@ -52,7 +52,7 @@ from edged.supervision import Supervision
 
 if TYPE_CHECKING:
     from edged import messages
-    from edged.rpc.server import Server
+    from edged.rpc.edge import Edge
 
 logger = logging.getLogger(__name__)
 
@@ -63,37 +63,34 @@ FAULTS_LIMIT = 20  # of the store that are told
 SELF_TEST_LIMIT = 15.0  # seconds, the request that runs included
 
 
-def run(config: Config, module: str = "edged.worker") -> None:
+def run(
+    config: Config, module: str = "edged.worker", reread: Callable[[], Config] | None = None
+) -> None:
     """Runs the daemon until SIGTERM or SIGINT.
 
     Args:
         config: where, and with what.
         module: the worker's program.
+        reread: returns the configuration as it is when SIGHUP asks for a reload.
 
     Raises:
         ConfigError: it cannot listen where it was told to.
         DeviceError: another daemon has the NPU.
         StoreError: the folders cannot be used.
     """
-    asyncio.run(Daemon(config, module).run())
-
-
-@dataclass
-class Servers:
-    """What listens."""
-
-    data: Server
-    control: Server
+    asyncio.run(Daemon(config, module, reread or (lambda: config)).run())
 
 
 class Daemon:
     """One daemon, for one ``run``."""
 
-    def __init__(self, config: Config, module: str) -> None:
+    def __init__(self, config: Config, module: str, reread: Callable[[], Config]) -> None:
         self._config = config
         self._module = module
+        self._reread = reread
         self._began = time.monotonic()
         self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
         self._failure: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._store_faults: list[str] = []
@@ -109,9 +106,10 @@ class Daemon:
             self._stop_on_signals()
             self._begin()
             try:
-                self._servers = await self._listen()
+                self._edge = await self._listen()
                 self._write_facts()
                 stack.callback(self._remove_facts)
+                self._start_task("reload", self._reload_on_signal())
                 self._say_ready()
                 # What is loaded stays: the collector need not look at it again during requests.
                 gc.collect()
@@ -126,7 +124,7 @@ class Daemon:
             raise self._failure
 
     def _say_ready(self) -> None:
-        fields = {"event": "ready", "listen": ",".join(self._servers.data.addresses)}
+        fields = {"event": "ready", "listen": ",".join(self._edge.addresses)}
         logger.info("ready after %.0f ms", (time.monotonic() - self._began) * 1e3, extra=fields)
         self._supervision.ready()
 
@@ -175,12 +173,13 @@ class Daemon:
         )
         self._service.vouch = Voucher(store, trust)
         self._catalogue = Catalogue(self._service, lambda: store.current)
+        self._registries = Registries.from_tables(config.registries)
         self._reconciler: Reconciler[ModelProcess] = Reconciler(
             self._service,
             store,
             self._records,
             times,
-            registries=Registries.from_tables(config.registries),
+            registries=self._registries,
         )
 
     def _begin(self) -> None:
@@ -218,11 +217,13 @@ class Daemon:
             self._failure = error
             self._stop.set()
 
-    async def _listen(self) -> Servers:
+    async def _listen(self) -> Edge:
         await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
-        from edged.rpc import control, metadata, predict, status
+        # Whoever fails to shake hands is no reason for a line of grpc's in the log.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        from edged.rpc import metadata, predict, status
+        from edged.rpc.edge import Edge
         from edged.rpc.health import Health
-        from edged.rpc.server import CONTROL_LIMIT, Server
 
         health, known, strict = Health(), self._catalogue, self._config.strict
 
@@ -238,26 +239,39 @@ class Daemon:
             status.handlers(known, strict=strict),
             health.handlers(),
         ]
-        servers = Servers(
-            Server(services),
-            Server([control.handlers(self)], CONTROL_LIMIT),
-        )
-        config = self._config
-        servers.data.listen_tcp(*configuration.split_address(config.listen))
-        # Whoever may open a connection to loopback may open this one too.
-        with _umask(0o111):
-            servers.data.listen_unix(config.grpc_socket)
-        # Operators only: the owner and the group of the folder.
-        with _umask(0o117):
-            servers.control.listen_unix(config.control_socket)
-        await servers.data.start()
-        await servers.control.start()
-        return servers
+        edge = Edge(self._config, services, self)
+        await edge.start()
+        return edge
 
     def _stop_on_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    async def _reload_on_signal(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            systemd.reloading()
+            try:
+                outcome = self._take_over(await asyncio.to_thread(self._reread))
+                logger.info("reload: %s", outcome, extra={"event": "reload"})
+            except EdgedError as exc:
+                outcome = f"refused, the settings of before stay: {exc}"
+                logger.error("reload: %s", outcome, extra={"event": "reload_refused"})  # noqa: TRY400
+            self._edge.recorded.note(Act("a signal", "SIGHUP", "reload", outcome=outcome))
+            self._supervision.ready()
+
+    def _take_over(self, new: Config) -> str:
+        """Applies what can be without a restart; returns in words what was, and what was not."""
+        change = configuration.between(self._config, new)
+        registries = Registries.from_tables(change.applied.registries)
+        self._edge.change(change.applied)
+        self._registries.adopt(registries)
+        logging.getLogger("edged").setLevel(change.applied.log_level.upper())
+        self._config = change.applied
+        return str(change)
 
     # -- the end
 
@@ -266,8 +280,7 @@ class Daemon:
         self._front.shut()
         # First, since a swap that is given up lets the requests it parked through to the old model.
         await _cancel(self._reconciling)
-        await self._servers.data.stop(STOP_LIMIT)
-        await self._servers.control.stop(CONTROL_STOP_LIMIT)
+        await self._edge.stop(STOP_LIMIT, CONTROL_STOP_LIMIT)
 
     async def _end(self) -> None:
         await _cancel(*self._tasks)
@@ -280,7 +293,7 @@ class Daemon:
         """Says where to reach us: with port 0 nobody else knows."""
         facts = {
             "pid": os.getpid(),
-            "listen": self._servers.data.addresses,
+            "listen": self._edge.addresses,
             "control": f"unix:{self._config.control_socket}",
         }
         path = self._config.run_dir / "daemon.json"
@@ -363,7 +376,7 @@ class Daemon:
             state="stopping" if self._stop.is_set() else condition.state,
             reason=condition.reason,
             runtime=self._config.runtime,
-            listen=self._servers.data.addresses,
+            listen=self._edge.addresses,
             model=self._model(),
             previous_digest=previous.digest if previous else "",
             deployment=under_way.progress.state.value if under_way else "",
@@ -448,13 +461,3 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    """Makes files with this mask; other threads are not running yet."""
-    old = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(old)

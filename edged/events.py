@@ -150,6 +150,12 @@ EVENTS: dict[str, Event] = {
         "The file cannot be used, and the settings of before stay. 'edged check-config' "
         "says what is wrong with it.",
     ),
+    "refused_caller": Event(
+        "5140a21ff46a447fab6c030ca52231ad",
+        "Calls were refused for want of credentials",
+        "Somebody called over the network without credentials that count. Further failures from "
+        "there are answered late, and told once a minute. 'edged tokens list' shows who may call.",
+    ),
     "audit": Event(
         "457f3327c84d4954aa4b29cd26f7f7e1",
         "An administrative act",

@@ -53,11 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     flags = {key: getattr(arguments, key) for key in config.KEYS}
     flags |= dict(_pair(each) for each in arguments.set)
-    settings = config.load(flags, file=arguments.config)
+
+    def read() -> config.Config:
+        return config.load(flags, file=arguments.config)
+
+    settings = read()
     log.setup(settings.log_level)
     for sentence in config.unknown_variables():
         logger.warning("%s", sentence)
-    daemon.run(settings)
+    daemon.run(settings, reread=read)
     return 0
 
 

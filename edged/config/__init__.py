@@ -2,10 +2,12 @@
 
 - ``keys``, ``kinds``: how a setting is declared; ``settings``, ``tables``: those there are;
 - ``document``, ``locate``: the TOML file; ``load``: all sources together; ``consistency``: what
-  must fit together; ``problem``: what is wrong, and where; ``shipped``: the file with everything.
+  must fit together; ``change``: what a reload comes to; ``problem``: what is wrong, and where;
+  ``shipped``: the file with everything.
 """
 
-from edged.config.consistency import is_loopback, split_address
+from edged.config.change import Change, between
+from edged.config.consistency import is_gated, is_loopback, split_address
 from edged.config.load import Examined, Setting, examine, load
 from edged.config.problem import Problem, sentence
 from edged.config.settings import (
@@ -20,12 +22,15 @@ from edged.config.settings import (
 __all__ = [
     "ALL",
     "KEYS",
+    "Change",
     "Config",
     "Examined",
     "Problem",
     "Setting",
+    "between",
     "default_run_dir",
     "examine",
+    "is_gated",
     "is_loopback",
     "load",
     "sentence",

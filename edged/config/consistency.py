@@ -41,6 +41,11 @@ def _unfit(config: Config) -> Iterator[tuple[str, str]]:
     if tls.client_cert == "required" and not (tls.cert_file and tls.client_ca_file):
         yield "tls.client_cert", "it needs tls.cert_file, tls.key_file and tls.client_ca_file"
     host, _ = split_address(config.listen)
+    if config.auth.remote_control and not is_gated(config):
+        yield (
+            "auth.remote_control",
+            "callers on loopback need no credentials, and it takes them; set auth.on_loopback too",
+        )
     if tls.cert_file is None and not is_loopback(host):
         yield "listen", BEYOND.format(config.listen)
 
@@ -65,3 +70,9 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_gated(config: Config) -> bool:
+    """Whether callers over TCP have to show who they are."""
+    host, _ = split_address(config.listen)
+    return not is_loopback(host) or config.auth.on_loopback or config.tls.client_cert == "required"

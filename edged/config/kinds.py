@@ -6,12 +6,15 @@ Values come from TOML with a type, and as texts from flags and variables; both a
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+CREDENTIAL = "credential:"
+CREDENTIALS = "/run/credentials/edged.service"
 ADDRESS = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]+):[0-9]{1,5}")
 
 
@@ -42,7 +45,15 @@ def _folder(value: Any, base: Path) -> Path:
 
 
 def _file(value: Any, base: Path) -> Path:
-    return base.absolute() / Path(_text(value, base)).expanduser()
+    text = _text(value, base)
+    if not text.startswith(CREDENTIAL):
+        return base.absolute() / Path(text).expanduser()
+    name = text.removeprefix(CREDENTIAL)
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise ValueError
+    # As systemd names what LoadCredential=edged:FOLDER has; without it in our own environment (an
+    # operator's command) it is where systemd keeps it for the service.
+    return Path(os.environ.get("CREDENTIALS_DIRECTORY") or CREDENTIALS) / f"edged_{name}"
 
 
 def _switch(value: Any, _base: Path) -> bool:
@@ -68,7 +79,7 @@ def _mode(value: Any, base: Path) -> int:
 
 TEXT = Kind("a text", _text)
 FOLDER = Kind("a text", _folder)
-FILE = Kind("a text", _file)
+FILE = Kind("a text: a path, or credential:NAME", _file)
 SWITCH = Kind("true or false", _switch)
 ADDRESS_AND_PORT = Kind("HOST:PORT", _address)
 MODE = Kind('a text of octal digits, such as "0660"', _mode)

@@ -118,7 +118,9 @@ class Config:
     sockets: Sockets = table(Sockets, "Who may open the Unix sockets.")
     limits: Limits = table(Limits, "Against floods over TCP.")
     registries: Mapping[str, Mapping[str, Any]] = entries(
-        Registry, "How a registry is spoken to, where it needs more than the network.", "HOST"
+        Registry,
+        "How a registry is spoken to, where it needs more than the network; at once.",
+        "HOST",
     )
 
     @property

@@ -19,7 +19,8 @@ from edged.config.settings import Config
 HEAD = """\
 # Settings of 'edged run'. What is commented out ("#key = value") is not set and shows the default,
 # or an example where there is none. A variable EDGED_KEY, or EDGED_TABLE_KEY for what is in a
-# table, goes before this file, and a flag before both. Files are looked for beside this one.
+# table, goes before this file, and a flag before both. Files are looked for beside this one;
+# "credential:NAME" is /etc/edged/credentials/NAME as systemd hands it to the service alone.
 #
 # edged check-config    says what is wrong with it, by line
 # edged config show     says what is in effect, and where each value is from

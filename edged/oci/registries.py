@@ -84,6 +84,10 @@ class Registries:
         """
         return cls({check_host(host, host): Access(**table) for host, table in tables.items()})
 
+    def adopt(self, other: Registries) -> None:
+        """Takes over how the other has hosts spoken to, for fetches that begin from now on."""
+        object.__setattr__(self, "hosts", other.hosts)  # whoever has us is to see it
+
     def of(self, host: str) -> Access:
         """How that host is spoken to."""
         return self.hosts.get(host, Access())

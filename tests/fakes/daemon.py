@@ -20,12 +20,17 @@ from edged.errors import EdgedError
 def main() -> int:
     """Runs the daemon."""
     flags = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
-    settings = config.load({key[2:].replace("-", "_"): value for key, value in flags.items()})
+    given = {key[2:].replace("-", "_"): value for key, value in flags.items()}
+
+    def read() -> config.Config:
+        return config.load(given)
+
+    settings = read()
     log.setup(settings.log_level)
     if os.environ.get("EDGED_TEST_KILL"):
         kill_at(*os.environ["EDGED_TEST_KILL"].split())
     try:
-        daemon.run(settings, module="tests.fakes.worker")
+        daemon.run(settings, "tests.fakes.worker", read)
     except EdgedError as exc:
         print(f"edged: {exc}", file=sys.stderr)
         return 1

@@ -79,8 +79,10 @@ def test_no_daemon_is_said_with_what_to_do(
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith(f"edged: cannot reach edged at unix:{tmp_path}/control.sock")
         assert "--run-dir" in error
-    assert __main__.main(["status", "--target", "127.0.0.1:1"]) == 2
-    assert "expected unix:PATH" in capsys.readouterr().err
+    assert __main__.main(["status", "--target", "127.0.0.1:1"]) == 1
+    assert "cannot reach edged at 127.0.0.1:1" in capsys.readouterr().err
+    assert __main__.main(["status", "--target", "192.0.2.1:1"]) == 2
+    assert "in the clear" in capsys.readouterr().err
 
 
 def test_no_server_for_predict_is_said_once(
