@@ -34,6 +34,8 @@ VERBS = (
     "quarantine",
     "predict",
     "bench",
+    "doctor",
+    "support-bundle",
 )
 
 
