@@ -28,7 +28,7 @@ from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
 from edged.containers.runtime import MIB, Runtime, half_of_memory
 from edged.containers.runtime import Limits as WorkerLimits
-from edged.deploy import check, schema
+from edged.deploy import check, incoming, schema
 from edged.deploy.admission import Trust
 from edged.deploy.device import Npu
 from edged.deploy.history import Record
@@ -164,6 +164,7 @@ class Daemon:
         if trust.keys_dir is None:
             logger.warning("signatures of images are not verified (verify = off)")
         self._store = store
+        self._incoming = incoming.prepare(config.state_dir)
         self._records = Records(config.state_dir, Npu.named(config.sku), trust)
         self._front = Front(Limits(ahead=1))
         self._service = Service(self._front, worker, times)
@@ -295,6 +296,7 @@ class Daemon:
             "pid": os.getpid(),
             "listen": self._edge.addresses,
             "control": f"unix:{self._config.control_socket}",
+            "incoming": str(self._incoming) if self._incoming else None,
         }
         path = self._config.run_dir / "daemon.json"
         atomic.write_file(path, json.dumps(facts, indent=2).encode() + b"\n")

@@ -52,6 +52,11 @@ class Control:
         self._metadata = (*authorization(token), ("edged-pid", str(os.getpid())))
         self._channel = connect(self._target, arguments.tls, token)
 
+    @property
+    def socket(self) -> Path | None:
+        """The daemon's control socket; None for a device over the network."""
+        return Path(self._target[5:]) if self._target.startswith("unix:") else None
+
     def __enter__(self) -> Control:
         return self
 

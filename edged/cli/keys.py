@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         paths = [f"{args.path}{suffix}" for suffix in (keys.PRIVATE, keys.PUBLIC)]
         _print(args, {"id": made.id, "files": paths}, f"{paths[0]}\n{paths[1]}\nid {made.id}")
         return 0
-    folder = args.keys_dir or _default_folder()
+    folder = args.keys_dir or default_folder()
     if args.action == "trust":
         key = keys.trust(args.file, folder)
         _print(args, {"id": key.id, "name": key.name}, f"trusted: {key}, in {folder}")
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _default_folder() -> Path:
+def default_folder() -> Path:
+    """Returns where the keys are that the caller's device trusts."""
     from edged.config import folders
 
     return folders.default().config / "keys"

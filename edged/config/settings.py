@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -158,8 +159,18 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def default_run_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Returns where callers on this host look for the daemon's sockets if they are not told."""
-    return Path(environ.get(variable("run_dir")) or folders.default(environ).run)
+    """Returns where callers on this host look for the daemon's sockets if they are not told.
+
+    For an ordinary user who has no daemon of its own that is the system's, if that runs.
+    """
+    if environ.get(variable("run_dir")):
+        return Path(environ[variable("run_dir")])
+    own = folders.default(environ).run
+    for folder in (own, folders.SYSTEM.run):
+        with contextlib.suppress(OSError):  # one of another user's, such as what sudo has left
+            if (folder / "control.sock").exists():
+                return folder
+    return own
 
 
 def build(values: Mapping[str, Any], kind: type[Any] = Config) -> Any:
