@@ -71,7 +71,13 @@ class Audit:
             self._make_room(len(line))
             status = self._path.parent.stat()
             owner = (status.st_uid, status.st_gid)
-            atomic.append(self._path, line.encode(), mode=0o640, shared=True, owner=owner)
+            try:
+                atomic.append(self._path, line.encode(), mode=0o640, shared=True, owner=owner)
+            except StoreError:
+                if not self._path.exists():
+                    raise
+                # Another process has made it, or is just done with a new one.
+                atomic.append(self._path, line.encode(), shared=True)
         except (OSError, StoreError) as exc:
             logger.error("cannot keep an audit record: %s", exc)  # noqa: TRY400
 

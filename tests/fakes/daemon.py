@@ -2,6 +2,7 @@
 
 ``EDGED_TEST_KILL`` has a state of a deployment and who is killed with SIGKILL when a deployment
 enters it, once: ``daemon``, the worker that is ``serving``, or the other one (``candidate``).
+``EDGED_TEST_DELAY`` has the seconds that the answer to a wrong token is held back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 from edged import config, daemon, log
+from edged.access import attempts
 from edged.deploy.deployment import Deployment
 from edged.deploy.types import Progress
 from edged.errors import EdgedError
@@ -27,6 +29,7 @@ def main() -> int:
 
     settings = read()
     log.setup(settings.log_level)
+    attempts.DELAY = float(os.environ.get("EDGED_TEST_DELAY", attempts.DELAY))
     if os.environ.get("EDGED_TEST_KILL"):
         kill_at(*os.environ["EDGED_TEST_KILL"].split())
     try:
