@@ -136,9 +136,18 @@ class World:
             return Path(given) if given else configuration.default_run_dir(self.environ)
 
     @property
+    def state_dir(self) -> Path:
+        """Where the store is, also if the configuration cannot be used."""
+        try:
+            return self.load().state_dir
+        except ConfigError:
+            given = self.flags.get("state_dir") or self.environ.get("EDGED_STATE_DIR")
+            return Path(given) if given else folders.default(self.environ).state
+
+    @property
     def state(self) -> Path:
         """The state folder, which exists."""
-        folder = self.config.state_dir
+        folder = self.state_dir
         if not folder.is_dir():
             raise SkipError(f"edged has not run here yet: {folder} is not there")
         return folder

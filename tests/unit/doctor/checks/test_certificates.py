@@ -81,7 +81,10 @@ def test_the_port_has_to_show_the_files_certificate(authority: Authority, tmp_pa
 
     good = authority.issue("shown", ["localhost"], (-DAY, 90 * DAY))
     (shown,) = certificates.load(good.certificate)
-    facts: dict[str, Any] = {"status": status(), "peer_certificate": shown.public_bytes(Encoding.DER)}
+    facts: dict[str, Any] = {
+        "status": status(),
+        "peer_certificate": shown.public_bytes(Encoding.DER),
+    }
     assert said(certificates.served, world(tmp_path, good, **facts))[0] == "ok"
     facts["peer_certificate"] = b"another"
     level, text = said(certificates.served, world(tmp_path, good, **facts))
