@@ -16,6 +16,9 @@ from typing import Any
 VERBS = (
     "run",
     "keys",
+    "tokens",
+    "config",
+    "check-config",
     "build",
     "inspect",
     "eval",
@@ -32,6 +35,8 @@ VERBS = (
     "quarantine",
     "predict",
     "bench",
+    "doctor",
+    "support-bundle",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,8 @@ import grpc
 from google.protobuf.message import Message
 
 from edged import config, messages
+from edged.cli import _token
+from edged.client.channel import authorization, connect, is_local
 from edged.errors import ConfigError, RequestError
 from edged.messages.calls import request_error
 
@@ -24,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the daemon's folder of sockets"
     )
-    parser.add_argument("--target", metavar="unix:PATH", help="its control socket itself")
+    parser.add_argument(
+        "--target",
+        metavar="unix:PATH|HOST:PORT",
+        help="its control socket itself, or a device over the network (needs --tls and, unless "
+        "with a certificate of one's own, --token)",
+    )
+    _token.add_arguments(parser)
 
 
 class Control:
@@ -33,9 +42,20 @@ class Control:
     def __init__(self, arguments: argparse.Namespace) -> None:
         run_dir = arguments.run_dir or config.default_run_dir()
         self._target = arguments.target or f"unix:{run_dir.absolute() / 'control.sock'}"
-        if not self._target.startswith("unix:"):
-            raise ConfigError(f"cannot use --target {self._target}: expected unix:PATH")
-        self._channel = grpc.insecure_channel(self._target)
+        if arguments.tls is None and not is_local(self._target):
+            raise ConfigError(
+                f"cannot give commands to {self._target} in the clear: expected --tls FILE with "
+                "the certificates to trust"
+            )
+        token = _token.read_token(arguments.token) if arguments.token else None
+        # So that the record of what is done can say who did it; the kernel is asked as well.
+        self._metadata = (*authorization(token), ("edged-pid", str(os.getpid())))
+        self._channel = connect(self._target, arguments.tls, token)
+
+    @property
+    def socket(self) -> Path | None:
+        """The daemon's control socket; None for a device over the network."""
+        return Path(self._target[5:]) if self._target.startswith("unix:") else None
 
     def __enter__(self) -> Control:
         return self
@@ -90,7 +110,7 @@ class Control:
             f"{SERVICE}/{method}", type(request).SerializeToString, reply.FromString
         )
         try:
-            answer: _Reply = call(request, timeout=timeout)
+            answer: _Reply = call(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as exc:
             raise self._error(exc) from exc
         return answer
@@ -103,13 +123,15 @@ class Control:
         )
         try:
             # No deadline: a large image on a slow link takes its time, and says how far it is.
-            yield from call(request)
+            yield from call(request, metadata=self._metadata)
         except grpc.RpcError as exc:
             raise self._error(exc) from exc
 
     def _error(self, error: grpc.RpcError) -> RequestError:
-        unreachable = (
-            f"cannot reach edged at {self._target}: it does not run, or uses another --run-dir, or "
-            "you may not open its socket"
+        why = (
+            "it does not run, or uses another --run-dir, or you may not open its socket"
+            if self._target.startswith("unix:")
+            else "it does not run, does not trust your certificate or you do not trust its own"
         )
+        unreachable = f"cannot reach edged at {self._target}: {why}"
         return request_error(error, self._target, unreachable)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edged.cli import _bench_engine, _bench_serve, _bench_start
+from edged.cli import _bench_engine, _bench_serve, _bench_start, _token
 from edged.cli._table import table
 from edged.errors import ConfigError
 
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT|unix:PATH",
         help="measure the server there, whatever model it has, instead of one started for this",
     )
+    _token.add_arguments(parser)
     parser.add_argument("--no-baselines", action="store_true", help="leave onnxruntime out")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     others = parser.add_subparsers(dest="what", metavar="serve|engine", title="instead")
@@ -116,9 +117,8 @@ class _Bench:
     def add_server(self, target: str, name: str) -> None:
         """Adds requests to a server, the picture being its input of that name."""
         from edged.bench.measure import EDGED, request
-        from edged.client import Client
 
-        client = self._stack.enter_context(Client(target))
+        client = self._stack.enter_context(_token.client(target, self._args))
         client.wait_ready(READY_LIMIT)
         self.contenders[EDGED] = request(client, name, self._picture)
         self.facts["target"] = target

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
-from edged.cli import _control, _events
+from edged.cli import _control, _events, _handover
 
 HELP = "bring a model image into service, without losing a request"
 
@@ -22,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="although one of the same name and key with a higher counter was in service",
     )
+    parser.add_argument(
+        "--trust",
+        metavar="FILE",
+        type=Path,
+        help="first trust the public key in FILE, as 'edged keys trust' does",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per event")
     _control.add_arguments(parser)
 
@@ -29,20 +37,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Deploys and shows the progress; returns 0 when the model is in service."""
     from edged import messages
-
-    reference = _absolute(arguments.reference)
-    request = messages.DeployRequest(
-        reference=reference,
-        force=arguments.force,
-        allow_downgrade=arguments.allow_downgrade,
-    )
-    with _control.Control(arguments) as control:
-        events = control.deploy(request)
-        return _events.follow(events, f"deploy {reference}", as_json=arguments.json)
-
-
-def _absolute(text: str) -> str:
-    """Returns the reference with an absolute path: the daemon has another working directory."""
     from edged.oci import Reference
 
-    return str(Reference.parse(text).absolute())
+    reference = Reference.parse(arguments.reference)
+    with _control.Control(arguments) as control:
+        if arguments.trust is not None:
+            _trust(arguments.trust)
+        with _handover.readable(reference, control.socket) as there:
+            request = messages.DeployRequest(
+                reference=str(there),
+                force=arguments.force,
+                allow_downgrade=arguments.allow_downgrade,
+            )
+            events = control.deploy(request)
+            return _events.follow(events, f"deploy {reference}", as_json=arguments.json)
+
+
+def _trust(file: Path) -> None:
+    from edged.cli.keys import default_folder
+    from edged.oci import keys
+
+    folder = default_folder()
+    print(f"trusted: {keys.trust(file, folder)}, in {folder}", file=sys.stderr)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edged.cli import _token
 from edged.cli._registries import registries
 from edged.cli._table import table
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="HOST:PORT|unix:PATH", help="ask the server there, over gRPC"
     )
+    _token.add_arguments(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="of the emulator")
     parser.add_argument("--isa", help="of the emulator")
     parser.add_argument("--json", action="store_true", help="print facts as JSON")
@@ -56,9 +58,7 @@ def run(args: argparse.Namespace) -> int:
         pictures, labels = evaluate.find_pictures(args.folder, pipeline.labels)
         model: Classifier = evaluate.Local(pipeline)
         if args.target is not None:
-            from edged.client import Client
-
-            client = stack.enter_context(Client(args.target))
+            client = stack.enter_context(_token.client(args.target, args))
             model = evaluate.Served(client, pipeline.manifest, str(image.digest))
         original: Classifier
         if args.original is not None:

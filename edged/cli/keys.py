@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         paths = [f"{args.path}{suffix}" for suffix in (keys.PRIVATE, keys.PUBLIC)]
         _print(args, {"id": made.id, "files": paths}, f"{paths[0]}\n{paths[1]}\nid {made.id}")
         return 0
-    folder = _folder(args.keys_dir)
+    folder = args.keys_dir or default_folder()
     if args.action == "trust":
         key = keys.trust(args.file, folder)
         _print(args, {"id": key.id, "name": key.name}, f"trusted: {key}, in {folder}")
@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(given: Path | None) -> Path:
-    """Where ``edged run`` looks for keys: it is told in the same ways."""
+def default_folder() -> Path:
+    """Returns where the keys are that the caller's device trusts."""
     from edged import config
 
-    return given or config.load({}).keys_dir
+    return config.load({}).keys_dir
 
 
 def _print(args: argparse.Namespace, facts: dict[str, object], text: str) -> None:

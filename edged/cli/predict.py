@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edged import config
+from edged.cli import _token
 from edged.cli._table import table as formatted
-from edged.errors import ConfigError, RequestError
+from edged.errors import RequestError
 from edged.manifest import DETECTIONS
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 HELP = "send pictures to the model; shows classes or boxes, and the time in each stage"
 TOP_LIMIT = 16
 SURE = 0.5  # score from which on boxes are shown unless --top says how many
-TOKEN_LIMIT = 4096  # bytes; a server takes 8 KiB of metadata in all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,20 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="per file")
     parser.add_argument("--target", metavar="HOST:PORT|unix:PATH", help="the server")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="the daemon's sockets' folder")
-    parser.add_argument(
-        "--tls",
-        action="append",
-        type=Path,
-        metavar="FILE",
-        help="PEM file with the certificates to trust; given three times: that one, the "
-        "certificate of one's own, its key",
-    )
-    parser.add_argument(
-        "--token",
-        type=Path,
-        metavar="FILE",
-        help="with the token to send; needs --tls over a network",
-    )
+    _token.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,11 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         RequestError: there is no server, or no model, to ask.
         ConfigError: the token or a certificate cannot be used.
     """
-    from edged.client import Client
-
     answers: list[tuple[Path, Prediction | str]] = []
-    token = _token(arguments.token)
-    with Client(_target(arguments), token=token, tls=arguments.tls) as client:
+    with _token.client(_target(arguments), arguments) as client:
         for path in arguments.files:
             answer = _ask(client, path, arguments)
             answers.append((path, answer))
@@ -116,26 +100,6 @@ def _target(arguments: argparse.Namespace) -> str:
     socket = (arguments.run_dir or config.default_run_dir()).absolute() / "grpc.sock"
     # With an explicit folder its daemon is meant, and no other.
     return f"unix:{socket}" if arguments.run_dir or socket.exists() else "127.0.0.1:50051"
-
-
-def _token(file: Path | None) -> str | None:
-    """Returns the token in a file, so that it stands in no list of processes."""
-    if file is None:
-        return None
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(TOKEN_LIMIT + 1)
-        token = data.decode().strip()
-    except OSError as exc:
-        raise ConfigError(f"cannot read {file}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"cannot use the token in {file}: it is not text") from exc
-    if not token or len(data) > TOKEN_LIMIT:
-        raise ConfigError(
-            f"cannot use the token in {file}: expected 1 to {TOKEN_LIMIT} bytes, got "
-            f"{'more' if token else 'none'}"
-        )
-    return token
 
 
 def _top(text: str) -> int:

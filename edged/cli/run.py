@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", metavar="SECONDS", help="of good behaviour after a commit; 0 for none"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any setting, also of a table, such as tls.cert_file=FILE; may be repeated",
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
 
 
@@ -45,9 +52,23 @@ def run(arguments: argparse.Namespace) -> int:
     from edged import config, daemon, log
 
     flags = {key: getattr(arguments, key) for key in config.KEYS}
-    settings = config.load(flags, file=arguments.config)
+    flags |= dict(_pair(each) for each in arguments.set)
+
+    def read() -> config.Config:
+        return config.load(flags, file=arguments.config)
+
+    settings = read()
     log.setup(settings.log_level)
     for sentence in config.unknown_variables():
         logger.warning("%s", sentence)
-    daemon.run(settings)
+    daemon.run(settings, reread=read)
     return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from edged.errors import ConfigError
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot use --set {text}: expected KEY=VALUE")
+    return key.strip(), value

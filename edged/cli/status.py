@@ -58,6 +58,8 @@ def facts(status: messages.StatusReply) -> dict[str, Any]:
         "quarantined": status.quarantined,
         "store_faults": list(status.store_faults),
         "link": _fields(status.link) if status.HasField("link") else None,
+        "heartbeat_age_us": status.heartbeat_age_us,
+        "p99_us": status.p99_us,
     }
 
 
@@ -122,5 +124,10 @@ def table(status: messages.StatusReply) -> str:
         f"{counts.deployments} deployments, {counts.reverts} reverted, "
         f"{counts.worker_deaths} worker deaths"
     )
-    rows += [("requests", requests), ("since start", changes)]
+    rows.append(("requests", requests))
+    if status.p99_us:
+        rows.append(
+            ("p99", f"{status.p99_us / 1e3:.1f} ms from arrival to answer, of the last ones")
+        )
+    rows.append(("since start", changes))
     return "\n".join(f"{name:12}{value}" for name, value in rows)

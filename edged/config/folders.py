@@ -21,6 +21,9 @@ class Folders:
     config: Path
 
 
+SYSTEM = Folders(Path("/var/lib/edged"), Path("/run/edged"), Path("/etc/edged"))
+
+
 def default(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Folders:
     """Returns the folders for the user ``uid`` (default: the one who runs the process)."""
     ordinary = (os.getuid() if uid is None else uid) != 0
@@ -30,8 +33,7 @@ def default(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> 
     # Without a session there is no runtime folder; the state folder is at least the user's own.
     run = _absolute(environ.get("XDG_RUNTIME_DIR"))
     user = Folders(state / "edged", run / "edged" if run else state / "edged/run", config / "edged")
-    system = Folders(Path("/var/lib/edged"), Path("/run/edged"), Path("/etc/edged"))
-    chosen = user if ordinary else system
+    chosen = user if ordinary else SYSTEM
     return Folders(
         _unit(environ.get("STATE_DIRECTORY")) or chosen.state,
         _unit(environ.get("RUNTIME_DIRECTORY")) or chosen.run,

@@ -3,66 +3,128 @@
 Invariants:
 - A ``Config`` is complete and checked; nobody reads the environment or the file again.
 - An unknown key in the file is an error that names the nearest valid one.
-- Beyond loopback edged needs TLS and callers' tokens. It has neither yet, so it refuses.
+- Beyond loopback edged needs TLS, and callers show a token or a certificate.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import difflib
-import ipaddress
-import math
 import os
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
-from edged.config import folders, mqtt
+from edged.config import folders, keys, kinds
+from edged.config.keys import entries, setting, table
 from edged.config.mqtt import Mqtt
-from edged.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edged.config.tables import Auth, Limits, Registry, Sockets, Tls
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RUNTIMES = ("process", "runc", "runc-root")
 ISAS = ("portable", "avx2", "avxvnni", "avx512vnni", "neon")
-WHOLE_NUMBERS = {  # from, to
-    "threads": (1, 1024),
-    "memory_limit": (64, 1 << 24),
-    "process_limit": (16, 32768),
-}
-CPUS = (0.01, 1024)
 VERIFY = ("required", "off")
-REGISTRY_KEYS = ("username", "password", "password_file", "ca_file", "mirror", "plain_http")
 WINDOW_LIMIT = 24 * 3600.0  # seconds
-SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without the terminating zero
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that can be set about ``edged run``; the TOML file has keys of the same names."""
 
-    state_dir: Path
-    run_dir: Path
-    listen: str = "127.0.0.1:50051"
-    runtime: str = "process"
-    threads: int | None = None  # of the NPU's emulator; None: the library's choice
-    isa: str | None = None  # None: the best of this machine
-    log_level: str = "info"
-    strict: bool = False  # TensorFlow Serving's errors also where a request can be understood
-    memory_limit: int | None = None  # MiB for a model's process; None: half of the machine's
-    cpu_limit: float | None = None  # CPUs for a model's process; None: all
-    process_limit: int = 256  # processes and threads of a model's process
-    verify: str = "required"  # signatures of images; off is said in status and at the start
-    keys_dir: Path = Path("/etc/edged/keys")  # of trusted public keys, *.pub
-    sku: str = "bw-cnn-a10"  # which NPU this device has
-    window: float = 60.0  # seconds of good behaviour after a commit; 0 for none
-    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # in the file alone
-    mqtt: Mqtt | None = None  # the link to a controller; in the file and EDGED_MQTT_<KEY>
+    state_dir: Path = setting(
+        kinds.FOLDER,
+        MISSING,
+        "Where models and records are kept.",
+        shown='"/var/lib/edged"; for a user "~/.local/state/edged"',
+    )
+    run_dir: Path = setting(
+        kinds.FOLDER,
+        MISSING,
+        "Where sockets and the lock of the NPU are.",
+        shown='"/run/edged"; for a user "$XDG_RUNTIME_DIR/edged"',
+    )
+    listen: str = setting(
+        kinds.ADDRESS_AND_PORT,
+        "127.0.0.1:50051",
+        "The TCP address for applications; port 0 has one chosen. Beyond loopback it takes [tls] "
+        "and tokens or client certificates.",
+    )
+    runtime: str = setting(
+        kinds.choice(*RUNTIMES),
+        "process",
+        "What runs the model: a child process; runc, rootless if edged is no root; runc-root.",
+    )
+    threads: int | None = setting(
+        kinds.whole(1, 1024),
+        None,
+        "Threads of the NPU's emulator.",
+        shown="one a CPU",
+        example="2",
+    )
+    isa: str | None = setting(
+        kinds.choice(*ISAS),
+        None,
+        "The emulator's instruction set.",
+        shown="the machine's best",
+        example='"avx2"',
+    )
+    log_level: str = setting(kinds.choice(*LOG_LEVELS), "info", "From which level on.", live=True)
+    strict: bool = setting(
+        kinds.SWITCH,
+        default=False,
+        meaning="TensorFlow Serving's errors also where a request can be understood, such as one "
+        "without the model's name.",
+    )
+    memory_limit: int | None = setting(
+        kinds.whole(64, 1 << 24),
+        None,
+        "Memory of the model's process in runc.",
+        unit="MiB",
+        shown="half of the machine's",
+        example="2048",
+    )
+    cpu_limit: float | None = setting(
+        kinds.number(0.01, 1024),
+        None,
+        "Processors of the model's process in runc.",
+        unit="CPUs",
+        shown="all",
+        example="1.5",
+    )
+    process_limit: int = setting(
+        kinds.whole(16, 32768), 256, "Processes and threads of the model's process in runc."
+    )
+    verify: str = setting(
+        kinds.choice(*VERIFY),
+        "required",
+        "Whether images must be signed by a key in keys_dir. \"off\" is said by 'edged status'.",
+    )
+    keys_dir: Path = setting(
+        kinds.FOLDER,
+        Path("/etc/edged/keys"),
+        "Where trusted public keys are, *.pub.",
+        shown='"keys" beside this file\'s default place',
+    )
+    sku: str = setting(kinds.TEXT, "bw-cnn-a10", "Which NPU this device has.")
+    window: float = setting(
+        kinds.number(0, WINDOW_LIMIT, "seconds"),
+        60.0,
+        "Of good behaviour after a commit: three crashes within it bring the previous model back. "
+        "0 for none.",
+        unit="seconds",
+    )
+    tls: Tls = table(Tls, "Certificates of the TCP port.")
+    auth: Auth = table(Auth, "Who may call over TCP. Tokens are made by 'edged tokens'.")
+    sockets: Sockets = table(Sockets, "Who may open the Unix sockets.")
+    limits: Limits = table(Limits, "Against floods over TCP.")
+    mqtt: Mqtt = table(Mqtt, "The controller that pushes models and is reported to, over MQTT.")
+    registries: Mapping[str, Mapping[str, Any]] = entries(
+        Registry,
+        "How a registry is spoken to, where it needs more than the network; at once.",
+        "HOST",
+    )
 
     @property
     def grpc_socket(self) -> Path:
@@ -75,46 +137,13 @@ class Config:
         return self.run_dir / "control.sock"
 
 
-TABLES = ("registries", "mqtt")  # of the file, with keys of their own
-KEYS = tuple(each.name for each in fields(Config) if each.name not in TABLES)
-
-
-def load(
-    flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ, file: Path | None = None
-) -> Config:
-    """Returns the configuration from all its sources.
-
-    Args:
-        flags: by key; None where a flag was not given.
-        environ: read for ``EDGED_<KEY>``; empty values count as absent.
-        file: must exist if given; else ``EDGED_CONFIG``, else the default one if there is one.
-
-    Raises:
-        ConfigError: names the source and the key at fault, what is valid and what came.
-    """
-    default = folders.default(environ)
-    values: dict[str, Any] = {
-        "state_dir": default.state,
-        "run_dir": default.run,
-        "keys_dir": default.config / "keys",
-    }
-    path = _choose_file(file, environ, default.config / "edged.toml")
-    values.update(_read_file(path))
-    values["mqtt"] = mqtt.load(values.get("mqtt"), path, environ)
-    for key in KEYS:
-        if environ.get(variable(key)):
-            values[key] = _typed(key, environ[variable(key)], variable(key))
-    for key, value in flags.items():
-        if value is not None:
-            values[key] = _typed(key, value, "--" + key.replace("_", "-"))
-    config = Config(**values)
-    _check(config)
-    return config
+KEYS = tuple(keys.own(Config))  # those that are in no table; flags of `edged run` have these names
+ALL = {key.name: key for key in keys.keys(Config)}
 
 
 def variable(key: str) -> str:
-    """Returns the name of the environment variable for a key."""
-    return f"EDGED_{key.upper()}"
+    """Returns the name of the environment variable for a key, as in ``tls.cert_file``."""
+    return f"EDGED_{key.replace('.', '_').upper()}"
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -122,8 +151,7 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
 
     They are no errors: others may set such variables, as Kubernetes does for a service of our name.
     """
-    known = [variable(key) for key in (*KEYS, "config")]
-    known += [mqtt.variable(key) for key in mqtt.KEYS]
+    known = [variable(key) for key in (*ALL, "config")]
     return [
         f"{name} is not used; did you mean {near[0]}?"
         for name in environ
@@ -133,165 +161,22 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def default_run_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Returns where callers on this host look for the daemon's sockets if they are not told."""
-    return Path(environ.get(variable("run_dir")) or folders.default(environ).run)
+    """Returns where callers on this host look for the daemon's sockets if they are not told.
 
-
-def _choose_file(given: Path | None, environ: Mapping[str, str], default: Path) -> Path | None:
-    if given is not None:
-        return given
-    if environ.get("EDGED_CONFIG"):
-        return Path(environ["EDGED_CONFIG"])
-    return default if default.exists() else None
-
-
-def _read_file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    except ValueError as exc:  # not TOML, or not UTF-8
-        raise ConfigError(f"cannot read {path}: {exc}") from exc
-    for key in document:
-        _known(key, (*KEYS, *TABLES), str(path))
-    values = {
-        key: _typed(key, value, f"{path}: {key}")
-        for key, value in document.items()
-        if key not in TABLES
-    }
-    return {
-        **values,
-        "registries": _registries(document.get("registries", {}), path),
-        "mqtt": document.get("mqtt"),  # not looked at yet
-    }
-
-
-def _known(key: str, known: Sequence[str], source: str) -> None:
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"cannot use {source}: unknown key {key!r}; the nearest is {near!r}")
-
-
-def _registries(tables: Any, path: Path) -> dict[str, dict[str, Any]]:
-    """Returns the tables ``[registries."HOST"]``, their types checked."""
-    if not isinstance(tables, dict) or not all(isinstance(each, dict) for each in tables.values()):
-        raise ConfigError(f'cannot use {path}: expected tables [registries."HOST"]')
-    checked: dict[str, dict[str, Any]] = {}
-    for host, table in tables.items():
-        source = f'{path}: [registries."{host}"]'
-        for key, value in table.items():
-            _known(key, REGISTRY_KEYS, source)
-            wanted = bool if key == "plain_http" else str
-            if not isinstance(value, wanted):
-                raise ConfigError(
-                    f"cannot use {source}: {key}: expected "
-                    f"{'true or false' if wanted is bool else 'a text'}, got {value!r}"
-                )
-        checked[host] = {
-            # Beside the file that names them, wherever edged is started.
-            key: path.absolute().parent / value if key.endswith("_file") else value
-            for key, value in table.items()
-        }
-    return checked
-
-
-def _typed(key: str, value: Any, source: str) -> Any:
-    """Returns the value in its field's type; strings come from flags and the environment."""
-    if key in WHOLE_NUMBERS:
-        return _whole_number(value, source, *WHOLE_NUMBERS[key])
-    if key == "cpu_limit":
-        return _cpus(value, source)
-    if key == "window":
-        return _seconds(value, source)
-    if key == "strict":
-        value = (
-            {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-        )
-        if not isinstance(value, bool):
-            raise ConfigError(f"cannot use {source}: expected true or false, got {value!r}")
-        return value
-    if not isinstance(value, str | Path) or str(value) == "":
-        raise ConfigError(f"cannot use {source}: expected a text, got {value!r}")
-    return Path(value).expanduser().absolute() if key.endswith("_dir") else str(value)
-
-
-def _whole_number(value: Any, source: str, least: int, most: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(
-            f"cannot use {source}: expected a number from {least} to {most}, got {value!r}"
-        )
-    return value
-
-
-def _cpus(value: Any, source: str) -> float:
-    try:
-        cpus = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        cpus = math.nan
-    if not CPUS[0] <= cpus <= CPUS[1]:
-        raise ConfigError(
-            f"cannot use {source}: expected a number from {CPUS[0]} to {CPUS[1]}, got {value!r}"
-        )
-    return cpus
-
-
-def _seconds(value: Any, source: str) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if isinstance(value, bool) or not 0 <= seconds <= WINDOW_LIMIT:
-        raise ConfigError(
-            f"cannot use {source}: expected seconds from 0 to {WINDOW_LIMIT:g}, got {value!r}"
-        )
-    return seconds
-
-
-def _check(config: Config) -> None:
-    _choice("runtime", config.runtime, RUNTIMES)
-    _choice("log_level", config.log_level, LOG_LEVELS)
-    _choice("verify", config.verify, VERIFY)
-    if config.isa is not None:
-        _choice("isa", config.isa, ISAS)
-    for path in (config.grpc_socket, config.control_socket):
-        if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
-            raise ConfigError(
-                f"cannot use run_dir {config.run_dir}: a socket's path has at most "
-                f"{SOCKET_PATH_LIMIT} bytes, {path} is longer; choose a shorter folder"
-            )
-    split_address(config.listen)
-
-
-def _choice(key: str, value: str, valid: tuple[str, ...]) -> None:
-    if value in valid:
-        return
-    raise ConfigError(f"cannot use {key} {value!r}: expected one of {', '.join(valid)}")
-
-
-def split_address(listen: str) -> tuple[str, int]:
-    """Returns host and port of a loopback address such as ``127.0.0.1:50051`` or ``[::1]:0``.
-
-    Raises:
-        ConfigError: not an address, or one that other machines can reach.
+    For an ordinary user who has no daemon of its own that is the system's, if that runs.
     """
-    host, colon, port = listen.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ConfigError(f"cannot listen on {listen!r}: expected HOST:PORT")
-    if not _is_loopback(host):
-        raise ConfigError(
-            f"cannot listen on {listen!r}: other machines could reach it, which needs TLS and "
-            "callers' tokens, and this version has neither; use 127.0.0.1"
-        )
-    return host, int(port)
+    if environ.get(variable("run_dir")):
+        return Path(environ[variable("run_dir")])
+    own = folders.default(environ).run
+    for folder in (own, folders.SYSTEM.run):
+        with contextlib.suppress(OSError):  # one of another user's, such as what sudo has left
+            if (folder / "control.sock").exists():
+                return folder
+    return own
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def build(values: Mapping[str, Any], kind: type[Any] = Config) -> Any:
+    """Returns the dataclass with these values, tables as mappings within them."""
+    inner = {name: build(values.get(name, {}), inner) for name, inner in keys.tables(kind).items()}
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in known} | inner)

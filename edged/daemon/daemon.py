@@ -19,42 +19,49 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from edged import config as configuration
+from edged.access.audit import Act
 from edged.config import Config
 from edged.daemon import status
 from edged.daemon.parts import compose
-from edged.deploy import check
+from edged.daemon.supervision import Supervision
+from edged.deploy import check, schema
 from edged.deploy.history import Record
 from edged.deploy.hold import Hold
 from edged.deploy.quarantine import Entry
+from edged.deploy.store import Store
 from edged.deploy.types import Options, Progress
-from edged.errors import StoreError
+from edged.errors import DeviceError, EdgedError, ModelError, StoreError
 from edged.model.service import Condition
+from edged.oci.registries import Registries
 from edged.osutil import atomic, lock, memory, systemd
 
 if TYPE_CHECKING:
     from edged import messages
     from edged.config.mqtt import Mqtt
     from edged.daemon.remote import Remote
-    from edged.rpc.server import Server
+    from edged.rpc.edge import Edge
 
 logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 10.0  # seconds for the requests that were accepted
 CONTROL_STOP_LIMIT = 1.0
+SLOW_LIMIT = 300.0  # for a step of start or stop on a slow disk, if the service manager asks
 FAULTS_LIMIT = 20  # of the store that are told
 
 
-def run(config: Config, module: str = "edged.worker") -> None:
+def run(
+    config: Config, module: str = "edged.worker", reread: Callable[[], Config] | None = None
+) -> None:
     """Runs the daemon until SIGTERM or SIGINT.
 
     Args:
         config: where, and with what.
         module: the worker's program.
+        reread: returns the configuration as it is when SIGHUP asks for a reload.
 
     Raises:
         ConfigError: it cannot listen where it was told to.
@@ -62,25 +69,19 @@ def run(config: Config, module: str = "edged.worker") -> None:
         StoreError: the folders cannot be used.
     """
     memory.share_heaps()
-    asyncio.run(Daemon(config, module).run())
-
-
-@dataclass
-class Servers:
-    """What listens."""
-
-    data: Server
-    control: Server
+    asyncio.run(Daemon(config, module, reread or (lambda: config)).run())
 
 
 class Daemon:
     """One daemon, for one ``run``."""
 
-    def __init__(self, config: Config, module: str) -> None:
+    def __init__(self, config: Config, module: str, reread: Callable[[], Config]) -> None:
         self._config = config
         self._module = module
+        self._reread = reread
         self._began = time.monotonic()
         self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
         self._failure: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._store_faults: list[str] = []
@@ -90,17 +91,22 @@ class Daemon:
         """Runs until a signal; see ``run``."""
         with contextlib.ExitStack() as stack:
             self._take(stack)
-            self._parts = parts = compose(self._config, self._module)
-            parts.service.on_change.append(_tell)
-            await parts.runtime.reclaim()
-            self._stop_on_signals()
+            opening = asyncio.to_thread(Store, self._config.state_dir)
+            store = await systemd.extending(opening, SLOW_LIMIT)
+            self._parts = parts = compose(self._config, self._module, store)
+            self._supervision = Supervision(
+                parts.service, parts.front.latencies, parts.heartbeat.trouble, [self._link_in_words]
+            )
+            await systemd.extending(parts.runtime.reclaim(), SLOW_LIMIT)
+            self._listen_to_signals()
             self._begin()
             try:
-                self._servers = await self._listen()
+                self._edge = await self._listen()
                 self._write_facts()
                 stack.callback(self._remove_facts)
+                self._start_task("reload", self._reload_on_signal())
                 self._say_ready()
-                if self._config.mqtt is not None:
+                if self._config.mqtt.is_on:
                     self._start_task("mqtt", self._run_remote(self._config.mqtt))
                 # What is loaded stays: the collector need not look at it again during requests.
                 gc.collect()
@@ -109,24 +115,25 @@ class Daemon:
                 # that has grown to a quarter of what is frozen.
                 gc.collect()
                 await self._stop.wait()
-                systemd.notify(STOPPING="1")
+                systemd.notify(STOPPING="1", STATUS="stopping")
                 logger.info("stopping", extra={"event": "stopping"})
-                await self._stop_serving()
+                await systemd.extending(self._stop_serving(), SLOW_LIMIT)
             finally:
-                await self._end()
+                await systemd.extending(self._end(), SLOW_LIMIT)
         if self._failure is not None:
             raise self._failure
 
     def _say_ready(self) -> None:
-        fields = {"event": "ready", "listen": ",".join(self._servers.data.addresses)}
+        fields = {"event": "ready", "listen": ",".join(self._edge.addresses)}
         logger.info("ready after %.0f ms", (time.monotonic() - self._began) * 1e3, extra=fields)
-        systemd.notify(READY="1", STATUS=_sentence(self._parts.service.condition))
+        self._supervision.ready()
 
     # -- the parts
 
     def _take(self, stack: contextlib.ExitStack) -> None:
         """Makes the folders and takes the locks: of the NPU, and of the store."""
         config = self._config
+        schema.check(config.state_dir)  # before even a lock's file is touched
         for folder in (config.state_dir, config.run_dir):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -146,9 +153,8 @@ class Daemon:
         self._reconciling = self._start_task(
             "reconcile", parts.reconciler.run(begun, self._examine_store)
         )
-        interval = systemd.watchdog_interval()
-        if interval is not None:
-            self._start_task("watchdog", _watchdog(interval))
+        self._start_task("heartbeat", parts.heartbeat.run())
+        self._start_task("supervision", self._supervision.run())
 
     async def _run_remote(self, settings: Mqtt) -> None:
         """Keeps the link to a controller; it begins when everything that serves has."""
@@ -156,6 +162,9 @@ class Daemon:
         remote = await asyncio.to_thread(importlib.import_module, "edged.daemon.remote")
         self._remote = remote.Remote(self._parts, settings)
         await self._remote.run()
+
+    def _link_in_words(self) -> str:
+        return self._remote.sentence() if self._remote is not None else ""
 
     async def _examine_store(self) -> None:
         self._store_faults = await asyncio.to_thread(self._check_store)
@@ -182,12 +191,14 @@ class Daemon:
             self._failure = error
             self._stop.set()
 
-    async def _listen(self) -> Servers:
+    async def _listen(self) -> Edge:
         await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
-        from edged.rpc import control, metadata, predict
+        # Whoever fails to shake hands is no reason for a line of grpc's in the log.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        from edged.rpc import metadata, predict
         from edged.rpc import status as model_status
+        from edged.rpc.edge import Edge
         from edged.rpc.health import Health
-        from edged.rpc.server import CONTROL_LIMIT, Server
 
         health, known, strict = Health(), self._parts.catalogue, self._config.strict
 
@@ -203,26 +214,39 @@ class Daemon:
             model_status.handlers(known, strict=strict),
             health.handlers(),
         ]
-        servers = Servers(
-            Server(services),
-            Server([control.handlers(self)], CONTROL_LIMIT),
-        )
-        config = self._config
-        servers.data.listen_tcp(*configuration.split_address(config.listen))
-        # Whoever may open a connection to loopback may open this one too.
-        with _umask(0o111):
-            servers.data.listen_unix(config.grpc_socket)
-        # Operators only: the owner and the group of the folder.
-        with _umask(0o117):
-            servers.control.listen_unix(config.control_socket)
-        await servers.data.start()
-        await servers.control.start()
-        return servers
+        edge = Edge(self._config, services, self)
+        await edge.start()
+        return edge
 
-    def _stop_on_signals(self) -> None:
+    def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    async def _reload_on_signal(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            systemd.reloading()
+            try:
+                outcome = self._take_over(await asyncio.to_thread(self._reread))
+                logger.info("reload: %s", outcome, extra={"event": "reload"})
+            except EdgedError as exc:
+                outcome = f"refused, the settings of before stay: {exc}"
+                logger.error("reload: %s", outcome, extra={"event": "reload_refused"})  # noqa: TRY400
+            self._edge.recorded.note(Act("a signal", "SIGHUP", "reload", outcome=outcome))
+            self._supervision.ready()
+
+    def _take_over(self, new: Config) -> str:
+        """Applies what can be without a restart; returns in words what was, and what was not."""
+        change = configuration.between(self._config, new)
+        registries = Registries.from_tables(change.applied.registries)
+        self._edge.change(change.applied)
+        self._parts.registries.adopt(registries)
+        logging.getLogger("edged").setLevel(change.applied.log_level.upper())
+        self._config = change.applied
+        return str(change)
 
     # -- the end
 
@@ -231,8 +255,7 @@ class Daemon:
         self._parts.front.shut()
         # First, since a swap that is given up lets the requests it parked through to the old model.
         await _cancel(self._reconciling)
-        await self._servers.data.stop(STOP_LIMIT)
-        await self._servers.control.stop(CONTROL_STOP_LIMIT)
+        await self._edge.stop(STOP_LIMIT, CONTROL_STOP_LIMIT)
 
     async def _end(self) -> None:
         await _cancel(*self._tasks)
@@ -245,8 +268,9 @@ class Daemon:
         """Says where to reach us: with port 0 nobody else knows."""
         facts = {
             "pid": os.getpid(),
-            "listen": self._servers.data.addresses,
+            "listen": self._edge.addresses,
             "control": f"unix:{self._config.control_socket}",
+            "incoming": str(self._parts.incoming) if self._parts.incoming else None,
         }
         path = self._config.run_dir / "daemon.json"
         atomic.write_file(path, json.dumps(facts, indent=2).encode() + b"\n")
@@ -299,12 +323,33 @@ class Daemon:
         if self._remote is not None:
             self._remote.changed()
 
+    async def self_test(self) -> messages.SelfTestReply:
+        """Runs the golden test of the model in service, between requests.
+
+        Raises:
+            RequestError: no model is in service.
+        """
+        from edged import messages
+
+        slot, began, reason = self._parts.service.serving, time.monotonic(), ""
+        try:
+            await self._parts.reconciler.upkeep.self_test()
+        except (ModelError, DeviceError) as exc:
+            reason = str(exc)
+            logger.error("self-test: %s", exc, extra={"event": "self_test"})  # noqa: TRY400
+        return messages.SelfTestReply(
+            passed=not reason,
+            reason=reason,
+            digest=slot.digest if slot is not None else "",
+            elapsed_us=round((time.monotonic() - began) * 1e6),
+        )
+
     def status(self) -> messages.StatusReply:
         """Returns what the daemon is doing."""
         return status.reply(
             self._parts,
             uptime=time.monotonic() - self._began,
-            listen=self._servers.data.addresses,
+            listen=self._edge.addresses,
             stopping=self._stop.is_set(),
             faults=self._store_faults,
             remote=self._remote,
@@ -315,28 +360,3 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _watchdog(interval: float) -> None:
-    while True:
-        systemd.notify(WATCHDOG="1")
-        await asyncio.sleep(interval)
-
-
-@contextlib.contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    """Makes files with this mask; other threads are not running yet."""
-    old = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(old)
-
-
-def _tell(condition: Condition) -> None:
-    logger.info("%s", _sentence(condition), extra={"event": "state"})
-    systemd.notify(STATUS=_sentence(condition))
-
-
-def _sentence(condition: Condition) -> str:
-    return condition.state + (f": {condition.reason}" if condition.reason else "")

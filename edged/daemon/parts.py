@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from edged.config import Config
 from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
 from edged.containers.runtime import MIB, Runtime, half_of_memory
 from edged.containers.runtime import Limits as WorkerLimits
+from edged.deploy import incoming
 from edged.deploy.admission import Trust
 from edged.deploy.device import Npu
 from edged.deploy.reconciler import Reconciler
@@ -18,6 +20,7 @@ from edged.deploy.store import Store
 from edged.deploy.types import Limits as Times
 from edged.deploy.vouch import Voucher
 from edged.model.catalogue import Catalogue
+from edged.model.heartbeat import Heartbeat
 from edged.model.process import ModelProcess, Worker
 from edged.model.service import Service
 from edged.oci.registries import Registries
@@ -37,9 +40,11 @@ class Parts:
         records: what is remembered of them.
         front: the queue before the NPU.
         service: keeps the one model in service.
+        heartbeat: sees to it that the model's process lives.
         catalogue: what callers may know of it.
         registries: how registries are spoken to.
         reconciler: changes what is in service.
+        incoming: folder for images that operators hand over; None if it cannot be had.
     """
 
     config: Config
@@ -48,23 +53,25 @@ class Parts:
     records: Records
     front: Front
     service: Service
+    heartbeat: Heartbeat
     catalogue: Catalogue
     registries: Registries
     reconciler: Reconciler[ModelProcess]
+    incoming: Path | None
 
 
-def compose(config: Config, module: str) -> Parts:
+def compose(config: Config, module: str, store: Store) -> Parts:
     """Returns the parts.
 
     Args:
         config: where, and with what.
         module: the worker's program.
+        store: of that configuration's state folder.
 
     Raises:
         ConfigError: this host lacks what it needs.
         StoreError: the state folder cannot be used.
     """
-    store = Store(config.state_dir)
     limits = _limits(config)
     runtime = _runtime(config, limits)
     worker = Worker(
@@ -89,7 +96,19 @@ def compose(config: Config, module: str) -> Parts:
         service, store, records, times, registries=registries
     )
     catalogue = Catalogue(service, lambda: store.current)
-    return Parts(config, runtime, store, records, front, service, catalogue, registries, reconciler)
+    return Parts(
+        config=config,
+        runtime=runtime,
+        store=store,
+        records=records,
+        front=front,
+        service=service,
+        heartbeat=Heartbeat(service),
+        catalogue=catalogue,
+        registries=registries,
+        reconciler=reconciler,
+        incoming=incoming.prepare(config.state_dir),
+    )
 
 
 def _limits(config: Config) -> WorkerLimits:

@@ -207,6 +207,12 @@ class Remote:
         if self._work is not None:
             self._work.device.changed()
 
+    def sentence(self) -> str:
+        """Returns how the link is, in a few words."""
+        if self._work is None:
+            return "mqtt failed" if self._fault else ""
+        return self._work.sentence()
+
     def status(self) -> messages.Link:
         """Returns how the link is."""
         from edged import messages
@@ -301,6 +307,12 @@ class _Work:
 
     def _delivery(self) -> dict[str, int]:
         return {"pending": self._outbox.pending, "dropped": self._outbox.dropped}
+
+    def sentence(self) -> str:
+        """Returns whether the link stands, in a few words."""
+        state = self._link.state
+        why = f" ({state.reason})" if state.reason else ""
+        return "mqtt connected" if state.up else f"mqtt not connected{why}"
 
     def tell(self, facts: messages.Link) -> None:
         """Fills in how the link is."""

@@ -63,6 +63,8 @@ def reply(
         standby_digest=parts.service.standby,
         quarantined=len(records.quarantine.entries),
         store_faults=faults,
+        heartbeat_age_us=_microseconds(parts.heartbeat.age),
+        p99_us=_microseconds(parts.front.latencies.quantile(0.99)),
         link=remote.status() if remote is not None else None,
     )
 
@@ -104,3 +106,7 @@ def _counters(parts: Parts) -> messages.Counters:
         deployments=parts.reconciler.deployments,
         reverts=parts.reconciler.reverts + parts.reconciler.trial.reverts,
     )
+
+
+def _microseconds(seconds: float | None) -> int:
+    return round((seconds or 0.0) * 1e6)

@@ -40,12 +40,23 @@ class Document:
             self.put_aside(str(exc))
         return {}
 
+    def look(self) -> dict[str, Any]:
+        """Returns the fields for whoever only looks: nothing is put aside.
+
+        Raises:
+            StoreError: the document cannot be used.
+        """
+        try:
+            return self._load()
+        except (OSError, ValueError, RecursionError) as exc:
+            raise StoreError(f"cannot use {self._path}: {exc}") from exc
+
     def fault(self) -> str | None:
         """Returns why the document cannot be used; None if it can, or is not there."""
         try:
-            self._load()
-        except (OSError, ValueError, RecursionError) as exc:
-            return f"cannot use {self._path}: {exc}"
+            self.look()
+        except StoreError as exc:
+            return str(exc)
         return None
 
     def _load(self) -> dict[str, Any]:

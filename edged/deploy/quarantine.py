@@ -66,7 +66,8 @@ class Quarantine:
     def add(self, entry: Entry) -> None:
         """Puts an image in; a disk that fails is logged, and it is in until edged ends."""
         entry = dataclasses.replace(entry, reason=entry.reason[:TEXT_LIMIT])
-        logger.warning("in quarantine: %s", entry.reason, extra={"digest": entry.digest})
+        fields = {"event": "quarantine", "digest": entry.digest}
+        logger.warning("in quarantine: %s", entry.reason, extra=fields)
         with self._lock:
             entries = [each for each in self.entries if each.digest != entry.digest]
             self._entries = {each.digest: each for each in [*entries, entry][-KEPT:]}

@@ -6,8 +6,11 @@
     STATE/models/<hex>/ one unpacked model per image, complete or not there, never changed
     STATE/current.json  the pointer: the current model, the previous one, whether the current one
                         is still in its window of good behaviour
+    STATE/version.json  the layout of all this, and which edged wrote it last
 
 Invariants:
+- A folder that a newer edged has written to is refused before anything in it is touched
+  (``schema``).
 - The pointer moves in one durable step, after everything it points to is on the disk. A crash at
   any point leaves the old pointer or the new one, and both are good.
 - What the pointer names, and what it named before, is kept; ``collect`` removes everything else but
@@ -26,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edged.deploy import schema
 from edged.deploy.types import Slot
 from edged.errors import EdgedError, FetchError, StoreError, VerifyError
 from edged.oci.blobs import BlobStore
@@ -54,6 +58,7 @@ class Store:
         self.current: Slot | None = None
         self.previous: Slot | None = None
         self.on_trial = False
+        schema.check(state)
         try:
             atomic.make_folder(self._models)
             self._read_pointer()
@@ -64,6 +69,10 @@ class Store:
             self._blobs.sweep()
         except (OSError, StoreError) as exc:
             raise StoreError(f"cannot use {state}: {exc}") from exc
+        try:
+            schema.mark(state)
+        except StoreError as exc:
+            logger.warning("%s; it is noted at the next start", exc)
 
     # -- images in
 

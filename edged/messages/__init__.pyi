@@ -492,6 +492,23 @@ class HistoryReply(Message):
         records: Iterable[Record] = ...,
     ) -> None: ...
 
+class SelfTestRequest(Message):
+    def __init__(self) -> None: ...
+
+class SelfTestReply(Message):
+    passed: bool
+    reason: str
+    digest: str
+    elapsed_us: int
+    def __init__(
+        self,
+        *,
+        passed: bool = ...,
+        reason: str = ...,
+        digest: str = ...,
+        elapsed_us: int = ...,
+    ) -> None: ...
+
 class QuarantineRequest(Message):
     clear: str
     def __init__(
@@ -581,6 +598,8 @@ class StatusReply(Message):
     window_left_us: int
     standby_digest: str
     quarantined: int
+    heartbeat_age_us: int
+    p99_us: int
     @property
     def store_faults(self) -> RepeatedScalarFieldContainer[str]: ...
     @property
@@ -623,4 +642,6 @@ class StatusReply(Message):
         quarantined: int = ...,
         store_faults: Iterable[str] = ...,
         link: Link | None = ...,
+        heartbeat_age_us: int = ...,
+        p99_us: int = ...,
     ) -> None: ...

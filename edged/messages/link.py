@@ -24,6 +24,8 @@ ERROR     worker  {code: gRPC status name, message}; to the question with the sa
 STOP      daemon  finish the running request, answer it, exit 0
 CANCEL    daemon  nobody waits for the PREDICT of this id: if it has not begun, the worker answers
                   it by ERROR with the code CANCELLED, else nothing changes; not answered itself
+BEAT      daemon  are you there, and does the NPU answer? asked while nothing else is; answered by
+                  ALIVE {runs: of the NPU since the model was loaded} or ERROR
 ========  ======  ===============================================================================
 
 PREDICT and RESULT are on every request's way, in processes whose caches the model has just emptied:
@@ -73,6 +75,8 @@ class Kind(enum.IntEnum):
     ERROR = 10
     STOP = 11
     CANCEL = 12
+    BEAT = 13
+    ALIVE = 14
 
 
 _KINDS = {int(kind): kind for kind in Kind}  # ``Kind(number)`` takes two calls to find it

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -30,6 +31,7 @@ ANSWERS = {
     Kind.LEAVE: Kind.LEFT,
     Kind.PROBE: Kind.PROBED,
     Kind.PREDICT: Kind.RESULT,
+    Kind.BEAT: Kind.ALIVE,
 }
 MESSAGE_LIMIT = 1024  # characters of an error's text
 
@@ -53,7 +55,13 @@ class Connection(asyncio.BufferedProtocol):
         self._too_late: int | None = None  # the first that was asked when the link was gone
         self._inbox = Inbox()
         self.lost: str | None = None
+        self.heard = 0.0  # when the worker last said something, on time.monotonic
         self.hello: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker owes an answer."""
+        return bool(self._asked)
 
     async def open(self, end: socket.socket) -> None:
         """Begins to speak over ``end``, which it owns from then on."""
@@ -140,6 +148,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Acts on the frames that are complete."""
         self._inbox.took(nbytes)
+        self.heard = time.monotonic()
         try:
             while (frame := self._inbox.next()) is not None:
                 self._act(frame)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal as signals
 import socket
 import time
@@ -34,6 +35,7 @@ START_LIMIT = 20.0  # seconds to load and encode a model
 RUN_LIMIT = 60.0  # for one request, whatever its batch; beyond it the worker counts as hung
 STOP_LIMIT = 2.0
 BEHIND_SHARE = 0.25  # of its time to load, in which a process may wait behind others
+UNREAD_LIMIT = 0.2  # to read an answer that has come
 EXIT_LIMIT = 1.0  # from a broken link to the end of the process, before it is killed
 TEXT_LIMIT = 256
 
@@ -183,6 +185,44 @@ class ModelProcess:
     def pid(self) -> int:
         """The worker's process id."""
         return self._container.pid
+
+    @property
+    def busy(self) -> bool:
+        """Whether it owes an answer."""
+        return self._connection.busy
+
+    @property
+    def heard(self) -> float:
+        """When it last said something, on ``time.monotonic``."""
+        return self._connection.heard
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the process was stopped by a signal (SIGSTOP), and has not been continued."""
+        flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT  # without taking note: others may look too
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.pid, flags) is not None
+        return False
+
+    async def beat(self, limit: float) -> bool:
+        """Returns whether it, and the NPU, answer within ``limit`` seconds.
+
+        False also where the link is gone. To be asked while nothing else is: the answer comes
+        behind those to questions before it.
+        """
+        answer = self._connection.ask(Kind.BEAT)
+        # Twice, for if this process was itself stopped, the time is over when it goes on, and the
+        # answer has come but was not read.
+        for seconds in (limit, UNREAD_LIMIT):
+            done, _ = await asyncio.wait([answer], timeout=seconds)
+            if done:
+                return answer.exception() is None
+        answer.cancel()  # nobody will look at it
+        return False
+
+    def abandon(self) -> None:
+        """Gives it up: it counts as dead from now on, and whoever keeps it in service ends it."""
+        self._connection.close()
 
     # -- the NPU
 

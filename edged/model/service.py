@@ -422,9 +422,11 @@ class Service:
 
     async def _bury(self, process: ModelProcess) -> None:
         """Ends a process whose link is gone, and notes how it went."""
-        self._last_exit = await process.exited()
-        self._exceeded = bool(process.exceeded)
-        await process.kill()
+        try:
+            self._last_exit = await process.exited()
+            self._exceeded = bool(process.exceeded)
+        finally:  # also when a swap comes meanwhile: it may hang, and nobody else knows of it
+            await process.kill()
 
     async def _cancel_restart(self) -> None:
         task, self._restarting = self._restarting, None

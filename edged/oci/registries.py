@@ -104,6 +104,10 @@ class Registries:
         }
         return replace(self, hosts={**self.hosts, **hosts})
 
+    def adopt(self, other: Registries) -> None:
+        """Takes over how the other has hosts spoken to, for fetches that begin from now on."""
+        object.__setattr__(self, "hosts", other.hosts)  # whoever has us is to see it
+
     def of(self, host: str) -> Access:
         """How that host is spoken to."""
         return self.hosts.get(host, Access())

@@ -152,6 +152,7 @@ def create(
     what: str | None = None,
     expected: int | None = None,
     shown: Path | None = None,
+    owner: tuple[int, int] | None = None,
 ) -> Writer:
     """Makes a new file to be written; whoever calls makes it durable, and its name.
 
@@ -161,6 +162,7 @@ def create(
         what: names the failpoints; the file's name if not given.
         expected: how large the file is to become, if that is known.
         shown: how errors call it, if not by ``path``.
+        owner: user and group it is given to, if it is root who makes it.
 
     Raises:
         StoreError: also when the name is taken.
@@ -172,20 +174,31 @@ def create(
         _record("create", path)
         try:
             os.fchmod(descriptor, mode)
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(descriptor, *owner)
         except OSError:
             os.close(descriptor)
             raise
     return Writer(path, descriptor, 0, what, expected, shown)
 
 
-def reopen(path: Path, *, what: str | None = None, expected: int | None = None) -> Writer:
+def reopen(
+    path: Path, *, what: str | None = None, expected: int | None = None, shared: bool = False
+) -> Writer:
     """Opens a file to be written on from its end.
+
+    Args:
+        path: of the file.
+        what: names the failpoints; the file's name if not given.
+        expected: how large the file is to become, if that is known.
+        shared: other processes add to it too; each write goes to what is the end by then.
 
     Raises:
         StoreError: there is none, or it is not a regular file.
     """
     with _told("write", path):
-        descriptor = os.open(path, _OLD | os.O_NONBLOCK)
+        flags = _OLD | os.O_NONBLOCK | (os.O_APPEND if shared else 0)
+        descriptor = os.open(path, flags)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
@@ -193,7 +206,14 @@ def reopen(path: Path, *, what: str | None = None, expected: int | None = None) 
     return Writer(path, descriptor, status.st_size, what or path.name, expected)
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o644, what: str | None = None) -> None:
+def write_file(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o644,
+    what: str | None = None,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Replaces the file at ``path`` by ``data``, durably.
 
     Args:
@@ -201,13 +221,16 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644, what: str | None =
         data: the whole content.
         mode: permissions of the file.
         what: names the failpoints; the file's name if not given.
+        owner: user and group it is given to, if it is root who writes.
 
     Raises:
         StoreError: the old file, if any, is untouched, or the new one is there but may not outlast
             a power cut.
     """
     expected = len(data)
-    with new_file(path.parent, path.name, mode=mode, what=what, expected=expected) as out:
+    with new_file(
+        path.parent, path.name, mode=mode, what=what, expected=expected, owner=owner
+    ) as out:
         out.write(data)
 
 
@@ -219,6 +242,7 @@ def new_file(
     mode: int = 0o644,
     what: str | None = None,
     expected: int | None = None,
+    owner: tuple[int, int] | None = None,
 ) -> Iterator[Writer]:
     """A file to write that becomes ``folder/name``, durably, when the block ends without an error.
 
@@ -228,6 +252,7 @@ def new_file(
         mode: permissions of the file.
         what: names the failpoints; the file's name if not given.
         expected: how large the file is to become, if that is known.
+        owner: user and group it is given to, if it is root who writes.
 
     Raises:
         StoreError: as ``write_file``.
@@ -236,7 +261,9 @@ def new_file(
     shown = folder / name if isinstance(name, str) else folder
     partial = _beside(folder)
     try:
-        with create(partial, mode=mode, what=what, expected=expected, shown=shown) as out:
+        with create(
+            partial, mode=mode, what=what, expected=expected, shown=shown, owner=owner
+        ) as out:
             yield out
             out.sync()
         rename(partial, folder / (name if isinstance(name, str) else name()), what=what)
@@ -246,17 +273,36 @@ def new_file(
         raise
 
 
-def append(path: Path, data: bytes, *, mode: int = 0o644, what: str | None = None) -> None:
+def append(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o644,
+    what: str | None = None,
+    shared: bool = False,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Adds ``data`` to the end of the file at ``path``, made if there is none, durably.
 
     A crash may leave a part of ``data`` there: whoever reads has to know where a record ends.
+
+    Args:
+        path: in an existing folder.
+        data: what is added.
+        mode: permissions of a new file.
+        what: names the failpoints; the file's name if not given.
+        shared: other processes add to it too.
+        owner: user and group that a new file is given to, if it is root who writes.
 
     Raises:
         StoreError: a part of ``data`` may be there.
     """
     what = what or path.name
     new = not path.exists()
-    opened = create(path, mode=mode, what=what) if new else reopen(path, what=what)
+    if new:
+        opened = create(path, mode=mode, what=what, owner=owner)
+    else:
+        opened = reopen(path, what=what, shared=shared)
     with opened as out:
         out.write(data)
         out.sync()

@@ -16,6 +16,7 @@ from pathlib import Path
 from edged.errors import DeviceError
 
 OWNER_LIMIT = 200
+LOCKS = Path("/proc/locks")
 
 
 class Lock:
@@ -61,3 +62,34 @@ def acquire(path: Path, *, what: str, owner: str) -> Lock:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{owner} (pid {os.getpid()})\n".encode(), 0)
     return Lock(path, descriptor)
+
+
+def owner(path: Path) -> str | None:
+    """Returns who holds the lock at ``path``, in the holder's words; None if nobody does.
+
+    The lock is not tried: for that moment a daemon that starts would be refused. The kernel's list
+    of locks is read instead (proc(5)); a device number there may be another than stat(2) gives, so
+    that the process id that the holder wrote counts as well.
+
+    Raises:
+        DeviceError: the file, or the kernel's list, cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            text = file.read(OWNER_LIMIT).decode("utf-8", "replace").strip()
+        listed = LOCKS.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise DeviceError(f"cannot tell who holds {path}: {exc}") from exc
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    for line in listed.splitlines():
+        fields = line.split()
+        if len(fields) < 6 or fields[1] != "FLOCK":
+            continue  # also who waits for one, whose second field is an arrow
+        place, _, inode = fields[5].rpartition(":")
+        ours = place == device or f"(pid {fields[4]})" in text
+        if inode == str(status.st_ino) and ours:
+            return text or f"process {fields[4]}"
+    return None

@@ -6,8 +6,14 @@ as ``Type=notify`` (``NOTIFY_SOCKET`` is not set).
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
+
+EXTENSION = 15.0  # seconds asked for at a time, three times as often as needed
+_Result = TypeVar("_Result")
 
 
 def notify(**fields: str) -> bool:
@@ -26,6 +32,33 @@ def notify(**fields: str) -> bool:
         return bool(daemon.notify(text))
     except OSError:  # whoever started us has gone; that is no reason to stop serving
         return False
+
+
+def reloading() -> bool:
+    """Says that a reload has begun; ``notify(READY="1")`` says that it is over.
+
+    With the time, as ``Type=notify-reload`` wants it (systemd 253), which older ones pass over.
+    """
+    return notify(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
+
+
+async def extending(work: Awaitable[_Result], most: float) -> _Result:
+    """Returns what ``work`` returns; asks for more time to start or stop while it is under way.
+
+    Args:
+        work: it may take longer than the unit allows, as long as the event loop turns.
+        most: seconds after which no more time is asked for.
+    """
+    task = asyncio.ensure_future(work)
+    deadline = time.monotonic() + most
+    try:
+        while not task.done() and (left := deadline - time.monotonic()) > 0:
+            notify(EXTEND_TIMEOUT_USEC=str(round(min(EXTENSION, left) * 1e6)))
+            await asyncio.wait([task], timeout=min(EXTENSION / 3, left))
+        return await task
+    except BaseException:
+        task.cancel()
+        raise
 
 
 def watchdog_interval(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
 from edged import messages
+from edged.access import roles
 from edged.deploy.types import Options, Progress
 from edged.rpc import report
-from edged.rpc.interceptors import Context, stream, unary
+from edged.rpc.interceptors import Context
+from edged.rpc.methods import unary_stream, unary_unary
 
 if TYPE_CHECKING:
     from edged.deploy.history import Record
     from edged.deploy.hold import Hold
     from edged.deploy.quarantine import Entry
 
-SERVICE = "edged.control.v1.Control"
+SERVICE = roles.CONTROL
 
 
 class Operations(Protocol):
@@ -46,6 +48,9 @@ class Operations(Protocol):
 
     def quarantine(self, clear: str) -> list[Entry]:
         """Returns the images in quarantine, or those that it takes out."""
+
+    async def self_test(self) -> messages.SelfTestReply:
+        """Runs the golden test of the model in service."""
 
 
 def handlers(operations: Operations) -> grpc.GenericRpcHandler:
@@ -90,30 +95,22 @@ def handlers(operations: Operations) -> grpc.GenericRpcHandler:
         images = operations.quarantine(request.clear)
         return messages.QuarantineReply(images=[report.quarantined(each) for each in images])
 
+    async def self_test(
+        _request: messages.SelfTestRequest, _context: Context
+    ) -> messages.SelfTestReply:
+        return await operations.self_test()
+
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Deploy": _stream(deploy, messages.DeployRequest, messages.DeployEvent),
-            "Rollback": _stream(rollback, messages.RollbackRequest, messages.DeployEvent),
-            "Undeploy": _unary(undeploy, messages.UndeployRequest, messages.UndeployReply),
-            "Status": _unary(status, messages.StatusRequest, messages.StatusReply),
-            "History": _unary(history, messages.HistoryRequest, messages.HistoryReply),
-            "Hold": _unary(hold, messages.HoldRequest, messages.HoldReply),
-            "Release": _unary(release, messages.ReleaseRequest, messages.HoldReply),
-            "Quarantine": _unary(quarantine, messages.QuarantineRequest, messages.QuarantineReply),
+            "Deploy": unary_stream(messages.DeployRequest, deploy),
+            "Rollback": unary_stream(messages.RollbackRequest, rollback),
+            "Undeploy": unary_unary(messages.UndeployRequest, undeploy),
+            "Status": unary_unary(messages.StatusRequest, status),
+            "History": unary_unary(messages.HistoryRequest, history),
+            "Hold": unary_unary(messages.HoldRequest, hold),
+            "Release": unary_unary(messages.ReleaseRequest, release),
+            "Quarantine": unary_unary(messages.QuarantineRequest, quarantine),
+            "SelfTest": unary_unary(messages.SelfTestRequest, self_test),
         },
-    )
-
-
-def _unary(handle: Callable[..., Any], request: Any, reply: Any) -> grpc.RpcMethodHandler[Any, Any]:
-    return grpc.unary_unary_rpc_method_handler(
-        unary(handle), request.FromString, reply.SerializeToString
-    )
-
-
-def _stream(
-    handle: Callable[..., Any], request: Any, reply: Any
-) -> grpc.RpcMethodHandler[Any, Any]:
-    return grpc.unary_stream_rpc_method_handler(
-        stream(handle), request.FromString, reply.SerializeToString
     )

@@ -26,6 +26,7 @@ from typing import NamedTuple, Protocol
 
 from edged.errors import DeviceError, RequestError
 from edged.rpc.deadly import Deadly
+from edged.rpc.latency import Latencies
 
 HANG_UP = 0.05  # seconds, see _count_gone
 
@@ -171,6 +172,7 @@ class Front:
         self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.counts = Counts()
+        self.latencies = Latencies()
         self.ahead = (limits or Limits()).ahead  # may be changed at any time
         self.on_answer: Callable[[Reply, str, float], None] | None = None
         self._limits = limits or Limits()
@@ -282,6 +284,7 @@ class Front:
         """Lets requests through to ``backend``, those that waited first."""
         self._backend, self._closed = backend, None
         self._deadly.serve(backend.digest)
+        self.latencies.serve(backend.digest)
         self._parked_total = self._parked(self._clock())
         self._parked_since = None
         self._forget_missing()
@@ -372,6 +375,7 @@ class Front:
             self._idle = None
         if isinstance(outcome, Reply):
             self.counts.answered += 1
+            self.latencies.note(self._clock() - request.arrived)
             self._deadly.answered(request.body)
             if self.on_answer is not None:
                 self.on_answer(outcome, request.digest, self._clock() - request.arrived)

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 import grpc
 
 from edged.errors import RequestError
+from edged.rpc.failures import Failures
 from edged.rpc.front import DEFAULTS, Answer, Front, Options
 from edged.rpc.interceptors import Context, unary
 
@@ -43,6 +44,7 @@ def handlers(front: Front) -> grpc.GenericRpcHandler:
     # Tells this start's requests from another's.
     boot = secrets.token_hex(4)
     numbers = itertools.count(1)
+    failures = Failures()
 
     async def predict(body: bytes, context: Context) -> bytes:
         request_id = ("edged-request-id", f"{boot}-{next(numbers)}")
@@ -51,8 +53,9 @@ def handlers(front: Front) -> grpc.GenericRpcHandler:
         deadline = None if remaining is None else time.monotonic() + remaining
         try:
             answer = await front.predict(body, deadline, _options(context))
-        except RequestError:
+        except RequestError as exc:
             context.set_trailing_metadata((request_id,))
+            failures.note(request_id[1], exc)
             raise
         context.set_trailing_metadata((request_id, *_metadata(answer)))
         return answer.reply.body

@@ -104,6 +104,9 @@ class Service:
             return Frame(Kind.LEFT, question.id)
         if question.kind is Kind.PROBE:
             return self._probe(question)
+        if question.kind is Kind.BEAT:
+            runs = self._pipeline.npu.device.counters().get("runs", 0)
+            return Frame(Kind.ALIVE, question.id, {"runs": runs})
         raise ProtocolError(f"cannot answer {question.kind.name}: it is no question to a worker")
 
     def _probe(self, question: Frame) -> Frame:

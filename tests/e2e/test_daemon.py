@@ -33,13 +33,15 @@ def test_the_service_manager_hears_ready_alive_and_stopping(
                         heard.clear()
                         return each
 
+        hear("EXTEND_TIMEOUT_USEC=")
         hear("READY=1")
         hear("WATCHDOG=1")
         hear("WATCHDOG=1")
         device.deploy(images.write(device.folder / "image"))
-        assert hear("STATUS=serving") == "STATUS=serving"
+        assert hear("STATUS=serving").startswith("STATUS=serving fake 1 (sha256:")
         assert device.stop() == 0
         hear("STOPPING=1")
+        hear("EXTEND_TIMEOUT_USEC=")
 
 
 def test_a_fault_of_its_own_ends_the_daemon_for_the_manager_to_start_it_again(

@@ -6,6 +6,8 @@ enters it, once: ``daemon``, the worker that is ``serving``, or the other one (`
 ``EDGED_TEST_POINTS`` has a folder: each failpoint of ``edged.osutil.atomic`` that the daemon passes
 is a line of ``passed`` there. While there is a file ``kill`` with ``NUMBER WHO``, they are counted,
 from 0 on; at that one the file is removed, and WHO killed.
+
+``EDGED_TEST_DELAY`` has the seconds that the answer to a wrong token is held back.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import threading
 from pathlib import Path
 
 from edged import config, daemon, log
+from edged.access import attempts
 from edged.deploy.deployment import Deployment
 from edged.deploy.types import Progress
 from edged.errors import EdgedError
@@ -26,14 +29,20 @@ from edged.osutil import atomic
 def main() -> int:
     """Runs the daemon."""
     flags = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
-    settings = config.load({key[2:].replace("-", "_"): value for key, value in flags.items()})
+    given = {key[2:].replace("-", "_"): value for key, value in flags.items()}
+
+    def read() -> config.Config:
+        return config.load(given)
+
+    settings = read()
     log.setup(settings.log_level)
+    attempts.DELAY = float(os.environ.get("EDGED_TEST_DELAY", attempts.DELAY))
     if os.environ.get("EDGED_TEST_KILL"):
         kill_at(*os.environ["EDGED_TEST_KILL"].split())
     if os.environ.get("EDGED_TEST_POINTS"):
         atomic.failpoint_hook = Points(Path(os.environ["EDGED_TEST_POINTS"]))
     try:
-        daemon.run(settings, module="tests.fakes.worker")
+        daemon.run(settings, "tests.fakes.worker", read)
     except EdgedError as exc:
         print(f"edged: {exc}", file=sys.stderr)
         return 1

@@ -1,11 +1,11 @@
 """A worker without a model: does what its model's folder and the requests' bytes tell it to.
 
 The folder's ``behaviour.json`` may have ``hello`` (``exit``, ``refuse``, ``hang``, ``garbage``,
-``abort``, ``memory``, ``hungry`` (which takes 4 GiB), ``disk``), ``activate``, ``leave``, ``probe``
-(``refuse``, ``hang``, ``exit``, and ``fail`` of a probe), ``hello_after`` and ``probe_after``
-(seconds), ``crash_after`` (so many answers), ``crash`` (how: ``abort`` if not given), and ``name``,
-which begins each answer. In a container each of them may also be ``fill`` and ``outside``
-(``spoil``; ``outside`` tries ``places``, too). A request's body is a command:
+``abort``, ``memory``, ``hungry`` (which takes 4 GiB), ``disk``), ``activate``, ``leave``, ``beat``,
+``probe`` (``refuse``, ``hang``, ``exit``, and ``fail`` of a probe), ``hello_after`` and
+``probe_after`` (seconds), ``crash_after`` (so many answers), ``crash`` (how: ``abort`` if not
+given), and ``name``, which begins each answer. In a container each of them may also be ``fill`` and
+``outside`` (``spoil``; ``outside`` tries ``places``, too). A request's body is a command:
 
 ==================  =================================================================
 ``die``             the process kills itself
@@ -108,6 +108,7 @@ class Worker:
             return self._send(Frame(Kind.ERROR, question.id, error))
         self._active = {Kind.ACTIVATE: True, Kind.LEAVE: False}.get(question.kind, self._active)
         answers = {Kind.ACTIVATE: Kind.ACTIVE, Kind.LEAVE: Kind.LEFT, Kind.PROBE: Kind.PROBED}
+        answers[Kind.BEAT] = Kind.ALIVE
         probed = {"ok": what != "fail", "reason": "npu output differs" if what == "fail" else ""}
         meta = probed if question.kind is Kind.PROBE else {}
         return self._send(Frame(answers[question.kind], question.id, meta))

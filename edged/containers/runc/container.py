@@ -143,7 +143,7 @@ class RuncContainer:
         if self._host.delegation.out_of_memory(self._bundle.name):
             limit = self._spec.limits.memory_bytes or 0
             self._exceeded = f"it needed more than {limit / MIB:.0f} MiB of memory"
-            fields = {"event": "out of memory", "pid": self._pid}
+            fields = {"event": "out_of_memory", "pid": self._pid}
             logger.error("the model's process was ended: %s", self._exceeded, extra=fields)
         status = NO_STATUS
         with contextlib.suppress(ChildProcessError):

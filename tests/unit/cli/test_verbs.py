@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from edged import __main__, cli, messages
-from edged.cli import deploy, predict, status
+from edged.cli import _handover, predict, status
 from edged.client import Class, Prediction
 from edged.errors import ConfigError, DeviceError
+from edged.oci import Reference
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,8 +80,10 @@ def test_no_daemon_is_said_with_what_to_do(
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith(f"edged: cannot reach edged at unix:{tmp_path}/control.sock")
         assert "--run-dir" in error
-    assert __main__.main(["status", "--target", "127.0.0.1:1"]) == 2
-    assert "expected unix:PATH" in capsys.readouterr().err
+    assert __main__.main(["status", "--target", "127.0.0.1:1"]) == 1
+    assert "cannot reach edged at 127.0.0.1:1" in capsys.readouterr().err
+    assert __main__.main(["status", "--target", "192.0.2.1:1"]) == 2
+    assert "in the clear" in capsys.readouterr().err
 
 
 def test_no_server_for_predict_is_said_once(
@@ -263,9 +266,11 @@ def test_a_reference_is_sent_with_its_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert deploy._absolute("oci:images/m:v1") == f"oci:{tmp_path}/images/m:v1"
-    assert deploy._absolute("m.tar") == f"oci-archive:{tmp_path}/m.tar"
-    assert deploy._absolute("docker://host/name:tag") == "docker://host/name:tag"
+    given = ("oci:images/m:v1", "m.tar", "docker://host/name:tag")
+    sent = (f"oci:{tmp_path}/images/m:v1", f"oci-archive:{tmp_path}/m.tar", given[2])
+    for text, expected in zip(given, sent, strict=True):
+        with _handover.readable(Reference.parse(text), None) as there:
+            assert str(there) == expected
 
 
 class Control:

@@ -60,7 +60,7 @@ def test_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("cpu_limit = true", "from 0.01 to 1024, got True"),
         ('cpu_limit = "nan"', "got 'nan'"),
         ('cpu_limit = "two"', "got 'two'"),
-        ("listen = 50051", "expected a text, got 50051"),
+        ("listen = 50051", "expected HOST:PORT, got 50051"),
         ('strict = "yes"', "expected true or false, got 'yes'"),
         ('runtime = "docker"', "expected one of process, runc, runc-root"),
         ('isa = "sse"', "expected one of portable, avx2"),
@@ -102,15 +102,17 @@ def test_loopback_addresses_are_taken(listen: str, address: tuple[str, int]) -> 
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "192.168.1.1:1", "example.com:1"])
-def test_addresses_that_others_can_reach_are_refused(listen: str) -> None:
+def test_addresses_that_others_can_reach_need_tls(tmp_path: Path, listen: str) -> None:
     with pytest.raises(ConfigError, match=r"needs TLS and callers' tokens.*use 127\.0\.0\.1"):
-        split_address(listen)
+        loaded(tmp_path, listen=listen)
+    config = loaded(tmp_path, '[tls]\ncert_file = "c"\nkey_file = "k"', listen=listen)
+    assert (config.tls.cert_file, config.tls.key_file) == (tmp_path / "c", tmp_path / "k")
 
 
 @pytest.mark.parametrize("listen", ["", "127.0.0.1", ":1", "127.0.0.1:x", "127.0.0.1:65536"])
-def test_what_is_no_address_is_refused(listen: str) -> None:
+def test_what_is_no_address_is_refused(tmp_path: Path, listen: str) -> None:
     with pytest.raises(ConfigError, match="expected HOST:PORT"):
-        split_address(listen)
+        loaded(tmp_path, listen=listen)
 
 
 def test_a_variable_that_is_nearly_a_key_is_pointed_out() -> None:

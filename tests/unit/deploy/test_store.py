@@ -138,7 +138,7 @@ def test_what_cannot_be_removed_is_left_and_said(
         "[]",
         "{}",
         '{"schema": 1}',
-        '{"schema": 2, "current": null, "previous": null}',
+        '{"schema": 0, "current": null, "previous": null}',
         '{"schema": 1, "current": {"digest": "sha256:x"}, "previous": null}',
         '{"schema": 1, "current": {"digest": "../../etc"}, "previous": null}',
     ],

@@ -66,3 +66,34 @@ def test_a_file_system_that_cannot_lock_is_an_error(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(DeviceError, match=r"cannot lock .*: Function not implemented"):
         lock.acquire(tmp_path / "l", what="x", owner="me")
+
+
+def test_whoever_only_looks_sees_the_owner_and_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "l"
+    assert lock.owner(path) is None
+    held = lock.acquire(path, what="x", owner="edged run")
+    assert lock.owner(path) == f"edged run (pid {os.getpid()})"
+    monkeypatch.setattr(fcntl, "flock", None)  # it does not try
+    assert lock.owner(path) == f"edged run (pid {os.getpid()})"
+    held.release()
+    assert lock.owner(path) is None
+
+
+def test_what_a_dead_owner_left_is_no_owner(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    path.write_text(f"edged run (pid {os.getpid()})\n")
+    assert lock.owner(path) is None
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert lock.owner(path) == f"process {os.getpid()}"
+
+
+def test_a_host_that_lists_no_locks_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "l").touch()
+    monkeypatch.setattr(lock, "LOCKS", tmp_path)
+    with pytest.raises(DeviceError, match="cannot tell who holds"):
+        lock.owner(tmp_path / "l")

@@ -1,0 +1,62 @@
+"""Whether those whom the configuration names can be reached: only they are asked, nobody else."""
+
+from __future__ import annotations
+
+from edged.doctor import endpoints, login
+from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.endpoints import Endpoint
+from edged.doctor.world import World
+
+LIMIT = 60.0  # seconds for all registries; each step has its own
+
+
+def registries(world: World) -> list[Finding]:
+    """Every registry and mirror answers as one, and knows us."""
+    found = []
+    for host, known in endpoints.registries(world.config):
+        missed = _missed(world, endpoints.of_registry(host, known))
+        found.append(missed or login.registry(host, known))
+    if not found:
+        raise SkipError("no registries are configured")
+    return found
+
+
+def broker(world: World) -> Finding:
+    """The broker, or the hub, can be reached."""
+    there = endpoints.broker(world.config)
+    if there is None:
+        raise SkipError("no broker is configured")
+    return _missed(world, there) or ok(f"{there.what} {there.host}:{there.port} answers")
+
+
+def link(world: World) -> Finding:
+    """The daemon's link to its broker is up."""
+    if endpoints.broker(world.config) is None:
+        raise SkipError("no broker is configured")
+    found = getattr(world.status, "link", None)
+    if found is None:
+        raise SkipError("edged says nothing of a link")
+    if found.up:
+        return ok("edged is connected")
+    return error(f"edged is not connected: {found.reason}", found.fix or "see edged's log")
+
+
+def _missed(world: World, there: Endpoint) -> Finding | None:
+    """Says where the way to it ends; None if it does not."""
+    reached = world.reach(there.host, there.port, there.tls)
+    if reached.step == "ok":
+        if there.tls is None and not endpoints.is_here(there.host):
+            fix = "use TLS: what is sent can be read and changed on the way"
+            return warning(f"{there.what}: {reached.reason}, without TLS", fix)
+        return None
+    return error(f"{there.what}: {reached.reason} ({reached.step})", reached.fix)
+
+
+GROUP = Group(
+    "network",
+    (
+        Check("registries", registries, LIMIT),
+        Check("broker", broker, 20.0),
+        Check("link", link),
+    ),
+)

@@ -1,0 +1,104 @@
+"""What edged listens on: TCP for whoever may, a Unix socket for applications, one for operators.
+
+Three servers, so that a flood over the one takes no connection of another, and each has its own
+rules: TCP beyond loopback has TLS and a gate; sockets have their modes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import grpc
+
+from edged.access import tokens
+from edged.access.attempts import Attempts
+from edged.access.audit import Audit
+from edged.config import Config, is_gated, split_address
+from edged.errors import ConfigError
+from edged.rpc import control
+from edged.rpc.auth import Gate, Policy
+from edged.rpc.operators import Local, Recorded
+from edged.rpc.server import CONTROL_LIMIT, GATED_STREAMS, STREAMS, Server, allow_descriptors
+from edged.rpc.tls import Certificates
+
+
+class Edge:
+    """The servers of one daemon.
+
+    Args:
+        config: where to listen, for whom.
+        services: of applications.
+        operations: of operators.
+
+    Raises:
+        ConfigError: it cannot listen there, or nobody could call.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        services: Sequence[grpc.GenericRpcHandler],
+        operations: control.Operations,
+    ) -> None:
+        self.recorded = Recorded(operations, Audit(config.state_dir))
+        self._certificates = Certificates(config.tls) if config.tls.cert_file else None
+        self._policy: Policy | None = None
+        operators = control.handlers(self.recorded)
+        gate = self._gate(config) if is_gated(config) else None
+        remote = [operators] if gate is not None and config.auth.remote_control else []
+        allow_descriptors(2 * config.limits.connections)
+        streams = STREAMS if gate is None else GATED_STREAMS
+        self._tcp = Server([*services, *remote], limits=config.limits, streams=streams, gate=gate)
+        self._local = Server(services, limits=config.limits)
+        local = Local(config.control_socket)
+        self._control = Server([operators], CONTROL_LIMIT, limits=config.limits, gate=local)
+        self._listen(config)
+
+    def _gate(self, config: Config) -> Gate:
+        self._policy = policy = Policy(config.state_dir, config.tls)
+        if config.tls.client_cert == "off" and not policy.has_tokens():
+            raise ConfigError(
+                f"cannot listen on {config.listen}: nobody could call, since there is no token in "
+                f"{tokens.path(config.state_dir)} and no client certificates are asked for; use "
+                "'edged tokens create NAME --role predict', or set tls.client_cert"
+            )
+        return Gate(policy, Attempts(time.monotonic), config.limits.body)
+
+    def _listen(self, config: Config) -> None:
+        credentials = self._certificates.credentials() if self._certificates else None
+        self._tcp.listen_tcp(*split_address(config.listen), credentials)
+        sockets = config.sockets
+        self._local.listen_unix(config.grpc_socket, sockets.grpc_mode, sockets.grpc_group)
+        self._control.listen_unix(
+            config.control_socket, sockets.control_mode, sockets.control_group
+        )
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where applications reach it, TCP first."""
+        return [*self._tcp.addresses, *self._local.addresses]
+
+    async def start(self) -> None:
+        """Accepts calls from now on."""
+        for server in (self._tcp, self._local, self._control):
+            await server.start()
+
+    async def stop(self, grace: float, control_grace: float) -> None:
+        """Takes no more calls; ends applications' after ``grace`` seconds, then operators'."""
+        await asyncio.gather(self._tcp.stop(grace), self._local.stop(grace))
+        await self._control.stop(control_grace)
+
+    def change(self, config: Config) -> None:
+        """Goes over to settings that can change while connections stand, and reads files anew.
+
+        Raises:
+            ConfigError: a file cannot be used; nothing has changed.
+        """
+        denied = None if self._policy is None else self._policy.prepare(config.tls)
+        if self._certificates is not None and config.tls.cert_file is not None:
+            self._certificates.change(config.tls)
+        if self._policy is not None:
+            self._policy.change(config.tls, denied)
+            self._policy.refresh()
