@@ -18,7 +18,7 @@ from edged.errors import VerifyError
 
 _TEXT = re.compile(r"sha256:([0-9a-f]{64})")
 _HEX = re.compile(r"[0-9a-f]{64}")
-CHUNK = 256 * 1024
+CHUNK = 256 * 1024  # bytes read at once; a heap keeps some of them for the next time
 
 
 @dataclass(frozen=True, order=True)

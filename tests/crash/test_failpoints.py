@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from edged.deploy import check
 from edged.errors import RequestError
+from edged.messages.calls import request_error
 from tests.e2e.aftermath import assert_clean, ends, workers
-from tests.e2e.device import Device, call
+from tests.e2e.device import CALL_LIMIT, Device, raw
 from tests.fakes import images
 
 OLD, NEW, BEFORE, EMPTY = "old", "new", "before", "nothing"
@@ -288,9 +290,15 @@ class Runs:
 
 
 def ask(device: Device) -> bytes:
-    """An answer, by a socket that no device before had: gRPC remembers a port that was dead."""
+    """An answer, by a socket that no device before had: gRPC remembers a port that was dead.
+
+    A connection that takes its 20 s, on a machine that has more to do than it can, is made again.
+    """
     with device.channel(f"unix:{device.run}/grpc.sock") as channel:
-        return call(channel, b"x")
+        try:
+            return raw(channel)(b"x", timeout=CALL_LIMIT, wait_for_ready=True)
+        except grpc.RpcError as exc:
+            raise request_error(exc, "device", "no daemon") from exc
 
 
 def serving(device: Device) -> str:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-HOST = ("/etc/passwd", "/etc/edged/keys/mine.pub", "/root/.bashrc", "/home/x", "/var/x", "/run/x")
+HOST = ("/etc/passwd", "/etc/edged/keys/mine.pub", "/root", "/home/x", "/var/x", "/run/x")
 KERNEL = ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/x", "/dev/x")
 OWN = (
     "/model/manifest.json",
