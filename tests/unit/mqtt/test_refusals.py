@@ -76,7 +76,7 @@ def test_a_wrong_password(tmp_path: Path) -> None:
 
 def test_no_user_where_one_is_wanted(tmp_path: Path) -> None:
     with Broker(tmp_path / "broker", users={"line": "right"}) as broker:
-        refused(tmp_path, at(broker.port), "us without a user name is not accepted", "username")
+        refused(tmp_path, at(broker.port), "a user without name is not accepted", "username")
 
 
 def test_an_authority_that_is_unknown(
