@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -316,7 +315,7 @@ class _Work:
         facts.pending = self._outbox.pending
         facts.dropped = self._outbox.dropped
         facts.outbox_fault = self._outbox.fault
-        facts.clock_sane = self._clock.sane
+        facts.clock_doubt = self._clock.doubt
         facts.skew_s = self._clock.skew or 0.0
         facts.desired = standing.outcome
         facts.desired_error = standing.error
@@ -325,6 +324,6 @@ class _Work:
 def _dialect(settings: Mqtt, agent: Agent, clock: Wallclock, folder: Path) -> Dialect:
     if settings.dialect == "plain":
         return plain.make(settings, agent, agent.boot_id)
-    iothub = importlib.import_module("edged.mqtt.iothub")
-    made: Dialect = iothub.make(settings, agent, clock, folder)
-    return made
+    from edged.mqtt import iothub
+
+    return iothub.make(settings, agent, clock, folder)

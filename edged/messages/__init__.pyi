@@ -539,7 +539,7 @@ class Link(Message):
     pending: int
     dropped: int
     outbox_fault: str
-    clock_sane: bool
+    clock_doubt: str
     skew_s: float
     desired: str
     desired_error: str
@@ -559,7 +559,7 @@ class Link(Message):
         pending: int = ...,
         dropped: int = ...,
         outbox_fault: str = ...,
-        clock_sane: bool = ...,
+        clock_doubt: str = ...,
         skew_s: float = ...,
         desired: str = ...,
         desired_error: str = ...,
