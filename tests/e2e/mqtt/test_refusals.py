@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from edged import messages
+from edged.errors import RequestError
 from tests.e2e.device import Device
 from tests.e2e.mqtt import ways
 from tests.e2e.mqtt.conftest import Configure
@@ -27,10 +29,12 @@ QUICK = {"retry_limit": 2, "keepalive": 5}
 def until(device: Device, true: Callable[[messages.Link], Any], limit: float) -> messages.Link:
     """Returns the link's status once it is like that; the daemon is asked again and again."""
     deadline = time.monotonic() + limit
+    link = messages.Link()
     while True:
-        link = device.status().link
-        if true(link):
-            return link
+        with contextlib.suppress(RequestError):  # a busy machine may not let us connect at once
+            link = device.status().link
+            if true(link):
+                return link
         assert time.monotonic() < deadline, f"not within {limit} s: {link}"
 
 
@@ -182,12 +186,13 @@ def test_an_expired_signature_is_named_and_the_link_comes_back(
     hub.until(lambda: hub.front.refused, what="a refusal")
     assert "expired" in hub.front.refused[0]
     link = until(device, lambda link: link.reason, NAMED_WITHIN)
-    assert "signature" in link.reason or "not authorised" in link.reason, link
-    assert "clock" in link.fix, link
+    assert "is not accepted" in link.reason, link
+    assert "clock" in link.fix, "a hub does not say that it is the signature's time"
     hub.skew = 0.0
     hub.until(lambda: hub.reported(ways.DEVICE), BACK_WITHIN, "a report, after all")
 
 
+@pytest.mark.long
 def test_a_signature_is_renewed_before_it_expires(
     device: Device, configure: Configure, hub: Hub
 ) -> None:
@@ -236,6 +241,7 @@ def test_a_device_by_certificate(device: Device, configure: Configure, hub: Hub)
     hub.until(lambda: hub.reported(ways.DEVICE), BACK_WITHIN, "a report, after all")
 
 
+@pytest.mark.long
 def test_a_device_that_is_not_registered_any_more_is_told_and_comes_back(
     device: Device, configure: Configure, hub: Hub
 ) -> None:
