@@ -24,7 +24,7 @@ _NUMBERS: dict[str, tuple[float, float]] = {  # from, to
     "port": (1, 65535),
     "provisioning_port": (1, 65535),
     "keepalive": (5, 1177),
-    "sas_ttl": (60, 30 * 86400),
+    "sas_ttl": (10, 30 * 86400),
     "telemetry_interval": (0, 86400),
     "results_rate": (0.001, 100),
     "report_ttl": (10, 86400),
