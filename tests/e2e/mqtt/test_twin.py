@@ -206,7 +206,8 @@ def test_methods_are_answered_at_once_and_their_work_is_followed(
     status, logs = call(
         "GetModuleLogs", {"items": [{"id": ".*", "filter": {"tail": 10}}], "encoding": "none"}
     )
-    assert status == 200
+    if status == 202:  # it took longer than a second
+        logs = done(logs)["result"]
     assert isinstance(logs, list)
     assert done(call("Undeploy")[1])["status"] == "Completed"
     way.until_gone()
