@@ -20,7 +20,7 @@ from edged.mqtt.dialect import Endpoint
 # them; other codes are told by number.
 VERSION, IDENTIFIER, UNAVAILABLE, PASSWORD, UNAUTHORIZED = 132, 133, 136, 134, 135
 
-LOGIN, CLOCK = "login", "clock"  # kinds of a LinkError
+LOGIN, CLOCK, HOST = "login", "clock", "host"  # kinds of a LinkError
 
 # X509_V_ERR_* of OpenSSL.
 NOT_YET_VALID, EXPIRED, NAME, ADDRESS = 9, 10, 62, 64
@@ -155,6 +155,8 @@ def _unreachable(where: str, host: str, exc: OSError) -> LinkError:
         return LinkError(
             f"cannot find {host}: {exc.strerror}",
             "check the name, and the device's name server and network",
+            # The others may mean that no name server is reached.
+            kind=HOST if exc.errno == socket.EAI_NONAME else "",
         )
     if isinstance(exc, TimeoutError):
         text = str(exc) if "TLS" in str(exc) else "no answer"
