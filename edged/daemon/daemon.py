@@ -33,7 +33,7 @@ from edged.deploy.hold import Hold
 from edged.deploy.quarantine import Entry
 from edged.deploy.types import Options, Progress
 from edged.errors import StoreError
-from edged.model.service import Condition
+from edged.model.condition import Condition
 from edged.osutil import atomic, lock, systemd
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from edged.config import version
 from edged.config.mqtt import Mqtt
 from edged.daemon.parts import Parts
 from edged.deploy.types import Options, Progress, Slot
+from edged.model.condition import Condition
 from edged.model.process import Facts
-from edged.model.service import Condition
 from edged.mqtt import plain
 from edged.mqtt.agent import Agent
 from edged.mqtt.backoff import Backoff
