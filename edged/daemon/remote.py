@@ -66,6 +66,12 @@ class PartsDevice:
         parts.service.on_change.append(self._condition_changed)
         parts.reconciler.on_change.append(self.changed)
 
+    def close(self) -> None:
+        """Looks on no longer."""
+        self._parts.service.on_change.remove(self._condition_changed)
+        self._parts.reconciler.on_change.remove(self.changed)
+        self._parts.front.on_answer = None
+
     def _condition_changed(self, _condition: Condition) -> None:
         self.changed()
 
@@ -187,8 +193,10 @@ class Remote:
     async def run(self) -> None:
         """Keeps the link until it is cancelled."""
         while True:
+            meter = Meter()
+            device = PartsDevice(self._parts, meter)
             try:
-                self._work = _Work(self._parts, self._settings)
+                self._work = _Work(self._parts, self._settings, device, meter)
                 self._fault = ""
                 await self._work.run()
             except Exception as exc:
@@ -199,6 +207,7 @@ class Remote:
                 if work is not None:
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(work.stop(), STOP_LIMIT)
+                device.close()
             await asyncio.sleep(AGAIN)
 
     def changed(self) -> None:
@@ -222,13 +231,11 @@ class Remote:
 class _Work:
     """The parts of one attempt at MQTT."""
 
-    def __init__(self, parts: Parts, settings: Mqtt) -> None:
+    def __init__(self, parts: Parts, settings: Mqtt, device: PartsDevice, meter: Meter) -> None:
         folder = parts.config.state_dir / "mqtt"
         atomic.make_folder(folder)
-        self._parts = parts
         self._clock = Wallclock(folder)
-        meter = Meter()
-        self.device = PartsDevice(parts, meter)
+        self.device = device
         self._agent = Agent(
             self.device,
             folder,
@@ -287,7 +294,6 @@ class _Work:
 
     async def stop(self) -> None:
         """Ends what is left."""
-        self._parts.front.on_answer = None
         await self._agent.stop()
         await self._outbox.stop()
 
