@@ -269,7 +269,7 @@ def test_the_twin_is_asked_for_now_and_then_too(
 
 
 @pytest.mark.parametrize("operation", ["get", "reported"])
-@pytest.mark.parametrize("status", [429, 503, None])
+@pytest.mark.parametrize("status", [429, pytest.param(503, marks=pytest.mark.long), None])
 def test_a_busy_hub_is_asked_again(
     hub: Hub,
     tmp_path: Path,
@@ -387,7 +387,7 @@ def test_a_call_is_not_answered_over_another_connection(hub: Hub, tmp_path: Path
         async with device(given, tmp_path / "mqtt") as it:
             await up(it)
             it.control.hold.clear()
-            calling = asyncio.ensure_future(asyncio.to_thread(hub.invoke, "line4", "ping", {}, 3))
+            calling = asyncio.ensure_future(asyncio.to_thread(hub.invoke, "line4", "ping", {}, 1.5))
             await until(lambda: it.control.calls)
             hub.cut("line4")
             await until(lambda: it.link.state.connections == 2 and hub.connected("line4"))
