@@ -34,6 +34,7 @@ def outcome(way: ByPlain) -> dict[str, Any]:
     return desired
 
 
+@pytest.mark.long
 def test_what_was_applied_is_not_applied_again_at_the_next_start(
     way: ByPlain, device: Device, offer: Offer
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_daemon_that_is_killed_while_it_applies_one_takes_it_up_again(
     assert device.predict(b"x") == b"blue:x"
 
 
+@pytest.mark.long
 def test_what_an_operator_did_stays_until_the_document_changes(
     way: ByPlain, device: Device, offer: Offer
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_newer_document_does_not_wait_for_one_that_cannot_be_had(
         assert outcome(way)["outcome"] == "applied"
 
 
+@pytest.mark.long
 def test_a_held_device_waits_and_goes_on_when_it_is_released(
     way: ByPlain, device: Device, offer: Offer
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_held_device_waits_and_goes_on_when_it_is_released(
     way.until_served(red)
 
 
+@pytest.mark.long
 def test_an_image_in_quarantine_waits_until_that_is_cleared(
     way: ByPlain, device: Device, offer: Offer
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_broker_that_refuses_is_named_and_let_in_again(
         assert not link.reason
 
 
+@pytest.mark.long
 def test_a_name_that_nobody_knows_is_named(device: Device, configure: Configure) -> None:
     settings = {"dialect": "plain", "device": "x", "host": "no-such-host.invalid", "tls": False}
     configure(device, {**settings, **QUICK})
@@ -226,6 +227,7 @@ def test_the_hubs_certificates_are_looked_at_too(
         device.stop()
 
 
+@pytest.mark.long
 def test_a_device_by_certificate(device: Device, configure: Configure, hub: Hub) -> None:
     me = hub.register(ways.DEVICE, x509=True)
     mine, other = hub.authority.client(ways.DEVICE), hub.authority.client("another")
@@ -256,7 +258,8 @@ def test_a_device_that_is_not_registered_any_more_is_told_and_comes_back(
 
 
 @pytest.mark.parametrize(
-    "how", ["group key", "own key", pytest.param("certificate", marks=pytest.mark.long)]
+    "how",
+    ["group key", *(pytest.param(x, marks=pytest.mark.long) for x in ("own key", "certificate"))],
 )
 def test_a_device_is_provisioned(how: str, device: Device, configure: Configure, hub: Hub) -> None:
     service = hub.provisioning

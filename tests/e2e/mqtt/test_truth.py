@@ -138,6 +138,7 @@ def test_operators_of_iot_edge_see_success_when_it_is_true_and_not_before(
     way.until(succeeds, what="success without modules")
 
 
+@pytest.mark.long
 def test_what_is_no_model_is_reported_412_beside_the_model_that_is_served(
     device: Device, configure: Configure, offer: Callable[..., str], hub: Hub, shop: Any
 ) -> None:
@@ -196,6 +197,7 @@ def test_an_unknown_schema_is_412_and_no_manifest_at_all_is_refused(
         assert device.predict(b"x") == b"red:x", "the current model never changes"
 
 
+@pytest.mark.long
 def test_a_password_in_a_manifest_is_nowhere_on_the_disk(
     device: Device, configure: Configure, offer: Callable[..., str], hub: Hub
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_hub_that_falls_silent_is_left_and_found_again(
     way.until_served(red)
 
 
+@pytest.mark.long
 def test_a_section_that_never_was_says_nothing_and_one_that_is_gone_undeploys(
     way: ByTwin, hub: Hub, device: Device, models: list[str], offer: Callable[..., str]
 ) -> None:
@@ -225,6 +226,7 @@ def test_methods_are_answered_at_once_and_their_work_is_followed(
         assert answer["error"]["fix"]
 
 
+@pytest.mark.long
 def test_telemetry_has_counts_and_results_and_says_what_it_is(
     hub: Hub, device: Device, configure: Configure, models: list[str]
 ) -> None:

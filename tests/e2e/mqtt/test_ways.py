@@ -69,7 +69,9 @@ def test_a_model_comes_a_bad_one_is_reverted_and_none_is_left(
 ) -> None:
     configure(device, way.settings)
     device.start()
-    good, bad = offer("good"), offer("bad", behaviour={"probe": "fail"})
+    # As slow as a real one: what goes on is told twice a second at most.
+    good = offer("good", behaviour={"hello_after": 1.5})
+    bad = offer("bad", behaviour={"probe": "fail"})
     has_its_life(way, device, good, bad, lambda device: device.predict(b"x"))
 
 
