@@ -41,9 +41,8 @@ def test_reports_are_the_truth_after_each_change(
         way.want(reference)
         assert lies(device, way.until_served(reference)) == []
     device.rollback()  # by somebody at the device
-    report = way.until_served(red)
-    assert lies(device, report) == []
-    assert report["desired"]["outcome"] == "superseded"
+    assert lies(device, way.until_served(red)) == []
+    way.until_report(lambda report: report["desired"]["outcome"] == "superseded", "whose doing")
     device.undeploy()
     assert lies(device, way.until_gone()) == []
     for each in way.reports():
