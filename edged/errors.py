@@ -51,7 +51,7 @@ class LinkError(EdgedError):
         fix: what to do about it, for people.
         after: seconds that the other side asks us to wait.
         kind: ``login`` if it does not accept our credentials, ``clock`` if we hold them back
-            because of our clock; empty for anything else.
+            because of our clock, ``host`` if there is none of that name; empty for anything else.
     """
 
     def __init__(self, reason: str, fix: str = "", *, after: float = 0.0, kind: str = "") -> None:

@@ -26,8 +26,8 @@ def _rows(link: messages.Link) -> Iterator[tuple[str, str]]:
         yield "", _printable(link.reason)
     if not link.up and link.fix:
         yield "", f"-> {_printable(link.fix)}"
-    if not link.clock_sane and link.connections + link.attempts:
-        yield "clock", "NOT SET: it is before the last time that was known"
+    if link.clock_doubt:
+        yield "clock", f"NOT BELIEVED: {_printable(link.clock_doubt)}"
     if abs(link.skew_s) >= 1:
         yield "clock", f"{link.skew_s:+.0f} s beside the controller's"
     if link.desired not in ("", "none"):

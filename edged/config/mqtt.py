@@ -111,7 +111,7 @@ class Mqtt:
         unit="seconds",
     )
     sas_ttl: int = setting(
-        kinds.whole(60, 30 * 86400),
+        kinds.whole(10, 30 * 86400),
         3600,
         "That a signature for the hub is good for.",
         unit="seconds",

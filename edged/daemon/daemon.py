@@ -35,7 +35,7 @@ from edged.deploy.quarantine import Entry
 from edged.deploy.store import Store
 from edged.deploy.types import Options, Progress
 from edged.errors import DeviceError, EdgedError, ModelError, StoreError
-from edged.model.service import Condition
+from edged.model.condition import Condition
 from edged.oci.registries import Registries
 from edged.osutil import atomic, lock, memory, systemd
 

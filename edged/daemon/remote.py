@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from edged.config import version
 from edged.config.mqtt import Mqtt
 from edged.daemon.parts import Parts
 from edged.deploy.types import Options, Progress, Slot
+from edged.model.condition import Condition
 from edged.model.process import Facts
-from edged.model.service import Condition
 from edged.mqtt import plain
 from edged.mqtt.agent import Agent
 from edged.mqtt.backoff import Backoff
@@ -66,6 +65,12 @@ class PartsDevice:
         self._version = version.text()
         parts.service.on_change.append(self._condition_changed)
         parts.reconciler.on_change.append(self.changed)
+
+    def close(self) -> None:
+        """Looks on no longer."""
+        self._parts.service.on_change.remove(self._condition_changed)
+        self._parts.reconciler.on_change.remove(self.changed)
+        self._parts.front.on_answer = None
 
     def _condition_changed(self, _condition: Condition) -> None:
         self.changed()
@@ -188,8 +193,10 @@ class Remote:
     async def run(self) -> None:
         """Keeps the link until it is cancelled."""
         while True:
+            meter = Meter()
+            device = PartsDevice(self._parts, meter)
             try:
-                self._work = _Work(self._parts, self._settings)
+                self._work = _Work(self._parts, self._settings, device, meter)
                 self._fault = ""
                 await self._work.run()
             except Exception as exc:
@@ -200,6 +207,7 @@ class Remote:
                 if work is not None:
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(work.stop(), STOP_LIMIT)
+                device.close()
             await asyncio.sleep(AGAIN)
 
     def changed(self) -> None:
@@ -229,13 +237,11 @@ class Remote:
 class _Work:
     """The parts of one attempt at MQTT."""
 
-    def __init__(self, parts: Parts, settings: Mqtt) -> None:
+    def __init__(self, parts: Parts, settings: Mqtt, device: PartsDevice, meter: Meter) -> None:
         folder = parts.config.state_dir / "mqtt"
         atomic.make_folder(folder)
-        self._parts = parts
         self._clock = Wallclock(folder)
-        meter = Meter()
-        self.device = PartsDevice(parts, meter)
+        self.device = device
         self._agent = Agent(
             self.device,
             folder,
@@ -294,7 +300,6 @@ class _Work:
 
     async def stop(self) -> None:
         """Ends what is left."""
-        self._parts.front.on_answer = None
         await self._agent.stop()
         await self._outbox.stop()
 
@@ -328,7 +333,7 @@ class _Work:
         facts.pending = self._outbox.pending
         facts.dropped = self._outbox.dropped
         facts.outbox_fault = self._outbox.fault
-        facts.clock_sane = self._clock.sane
+        facts.clock_doubt = self._clock.doubt
         facts.skew_s = self._clock.skew or 0.0
         facts.desired = standing.outcome
         facts.desired_error = standing.error
@@ -337,6 +342,6 @@ class _Work:
 def _dialect(settings: Mqtt, agent: Agent, clock: Wallclock, folder: Path) -> Dialect:
     if settings.dialect == "plain":
         return plain.make(settings, agent, agent.boot_id)
-    iothub = importlib.import_module("edged.mqtt.iothub")
-    made: Dialect = iothub.make(settings, agent, clock, folder)
-    return made
+    from edged.mqtt import iothub
+
+    return iothub.make(settings, agent, clock, folder)

@@ -94,12 +94,13 @@ class Npu(Protocol[Candidate]):
     async def discard(self, candidate: Candidate) -> None:
         """Ends a candidate that was never parked for."""
 
-    async def restart(self, drain: float, load: float) -> None:
-        """Starts the process of the model in service anew; requests wait meanwhile.
+    async def restart(self, drain: float, load: float, *, beside: bool) -> None:
+        """Replaces the process of the model in service by a new one; requests wait meanwhile.
 
         Args:
             drain: seconds for the request that runs to end.
             load: seconds for the model to serve again.
+            beside: whether there is room for the new one beside the old one, until it has loaded.
 
         Raises:
             DeviceError: it did not; it is tried again.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Generic
 
+from edged.deploy import device
 from edged.deploy.ports import Candidate, Npu
 from edged.deploy.types import Limits, Slot
 from edged.errors import RequestError
@@ -25,7 +26,7 @@ class Upkeep(Generic[Candidate]):
     Args:
         npu: where the model runs.
         limits: of the steps.
-        device: whoever holds it changes what is in service.
+        alone: whoever holds it changes what is in service.
         clock: monotonic, in seconds.
     """
 
@@ -33,12 +34,12 @@ class Upkeep(Generic[Candidate]):
         self,
         npu: Npu[Candidate],
         limits: Limits,
-        device: asyncio.Lock,
+        alone: asyncio.Lock,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._npu = npu
         self._limits = limits
-        self._device = device
+        self._alone = alone
         self._clock = clock
 
     async def restart(self) -> Slot:
@@ -48,10 +49,13 @@ class Upkeep(Generic[Candidate]):
             RequestError: no model is in service.
             DeviceError: it does not come up again; edged goes on trying.
         """
-        async with self._device:
+        async with self._alone:
             slot = self._serving("restart")
             logger.info("restarting the model's process", extra={"event": "restart"})
-            await self._npu.restart(self._limits.drain, self._limits.prepare)
+            needed = await asyncio.to_thread(device.memory_needed, slot.folder)
+            available = device.memory_available()
+            beside = available is None or needed <= available
+            await self._npu.restart(self._limits.drain, self._limits.prepare, beside=beside)
             return slot
 
     async def self_test(self) -> float:
@@ -62,7 +66,7 @@ class Upkeep(Generic[Candidate]):
             ModelError: it gives wrong answers.
             DeviceError: its process ended, or was too slow.
         """
-        async with self._device:
+        async with self._alone:
             self._serving("test")
             began = self._clock()
             await self._npu.probe_serving(self._limits.prepare)

@@ -556,7 +556,7 @@ class Link(Message):
     pending: int
     dropped: int
     outbox_fault: str
-    clock_sane: bool
+    clock_doubt: str
     skew_s: float
     desired: str
     desired_error: str
@@ -576,7 +576,7 @@ class Link(Message):
         pending: int = ...,
         dropped: int = ...,
         outbox_fault: str = ...,
-        clock_sane: bool = ...,
+        clock_doubt: str = ...,
         skew_s: float = ...,
         desired: str = ...,
         desired_error: str = ...,

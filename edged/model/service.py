@@ -18,42 +18,21 @@ import contextlib
 import logging
 import signal as signals
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from edged.deploy.types import Limits, Slot
 from edged.errors import CrashError, DeviceError, EdgedError, ModelError, RequestError
+from edged.model.condition import (
+    LOADING,
+    NO_MODEL,
+    RESTARTING,
+    REVERTING,
+    Condition,
+    restart_delay,
+)
 from edged.model.process import ModelProcess, Worker
 from edged.rpc.front import Front
 
 logger = logging.getLogger(__name__)
-
-BACKOFF = 10.0
-BACKOFF_LIMIT = 300.0
-DEATHS_AT_ONCE = 2
-NO_MODEL = "Servable not found for request: no model is deployed; use 'edged deploy REF'"
-LOADING = "the model is being loaded; try again"
-REVERTING = "the model before is coming back; try again"
-RESTARTING = "the model is being started anew; try again"
-
-
-def restart_delay(deaths: int) -> float:
-    """Returns the seconds to wait before the restart after this many deaths without a success."""
-    if deaths <= DEATHS_AT_ONCE:
-        return 0.0
-    return min(BACKOFF_LIMIT, BACKOFF * 2.0 ** min(deaths - DEATHS_AT_ONCE - 1, 16))
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Whether requests are answered. ``state``: serving, starting, swapping or not_serving."""
-
-    state: str
-    reason: str = ""
-
-    @property
-    def serving(self) -> bool:
-        """Whether a request is answered: at once, or after the swap that is under way."""
-        return self.state in ("serving", "swapping")
 
 
 class Service:
@@ -278,22 +257,42 @@ class Service:
         """Ends a candidate that was never parked for."""
         await candidate.kill()
 
-    async def restart(self, drain: float, load: float) -> None:
-        """Ends the process of the model in service and starts it anew; requests wait."""
+    async def restart(self, drain: float, load: float, *, beside: bool) -> None:
+        """Replaces the process of the model in service by a new one; requests wait meanwhile."""
+        slot, fresh = self._slot, None
+        if beside and slot is not None and self.answering:
+            try:
+                fresh = await self._start(slot)
+            except EdgedError as exc:
+                logger.warning("%s; the one that serves is ended first", exc)
         self._swapping = True
         await self._cancel_restart()
-        self._hold(RESTARTING)
+        self._front.park(missing=RESTARTING)
+        self._change("swapping")
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._front.drained(), drain)
         old, self._active = self._active, None
         if old is not None:
             await old.stop(drain)
         self._swapping, self._deaths_in_row = False, 0
+        if fresh is not None and await self._take_over(fresh):
+            return
         self._restart()
         if self._restarting is not None:
             await asyncio.wait([self._restarting], timeout=load)
         if not self.answering:
             raise DeviceError(f"cannot restart the model within {load:g} s; it is tried again")
+
+    async def _take_over(self, fresh: ModelProcess) -> bool:
+        """Gives the NPU, which is free, to a process; returns whether it took it."""
+        try:
+            await fresh.activate(self._limits.activate_and_probe)
+        except DeviceError as exc:
+            logger.warning("started anew: %s", exc, extra={"digest": fresh.digest})
+            await fresh.kill()
+            return False
+        self._open(fresh)
+        return True
 
     async def probe_serving(self, limit: float) -> None:
         """Runs the golden test of the model in service; requests wait for it in their turn."""

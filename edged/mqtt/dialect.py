@@ -43,7 +43,9 @@ class Endpoint:
         will: None for none.
         renew_in: seconds after which the connection is made anew, before its credentials expire;
             None if they do not.
-        hint: what to do if the broker does not accept the credentials.
+        proof: what shows who we are, for people, such as "the signature of 'x'"; empty for user
+            name and password.
+        hint: what to do if the broker does not accept that.
     """
 
     host: str
@@ -55,6 +57,7 @@ class Endpoint:
     keepalive: int = 60
     will: Will | None = None
     renew_in: float | None = None
+    proof: str = ""
     hint: str = ""
 
 

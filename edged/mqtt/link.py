@@ -92,7 +92,6 @@ class Link:
         self._last: Session | None = None
         self._attempts = self._connections = 0
         self._next_try = 0.0
-        self._hurry = asyncio.Event()
 
     @property
     def state(self) -> LinkState:
@@ -108,10 +107,6 @@ class Link:
             next_try_in=max(self._next_try - now, 0.0),
             connections=self._connections,
         )
-
-    def hurry(self) -> None:
-        """Ends the pause between two attempts, if there is one: something has changed."""
-        self._hurry.set()
 
     async def run(self) -> None:
         """Keeps the link until it is cancelled, and then says goodbye to the broker."""
@@ -150,13 +145,8 @@ class Link:
 
     async def _pause(self, seconds: float) -> None:
         self._next_try = time.monotonic() + seconds
-        self._hurry.clear()
         self._changed()
-        hurried = asyncio.ensure_future(self._hurry.wait())
-        try:
-            await asyncio.wait({hurried}, timeout=seconds)
-        finally:
-            hurried.cancel()
+        await asyncio.sleep(seconds)
         self._next_try = 0.0
 
     async def _connect_and_serve(self) -> None:

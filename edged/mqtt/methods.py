@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 PAYLOAD_LIMIT = 128 * 1024  # bytes, a hub's
 ANSWER_LIMIT = 120 * 1024
-AT_ONCE = 0.7  # seconds that an answer may be waited for
+AT_ONCE = 0.9  # seconds that an answer may be waited for
 KEYS_KEPT = 256
 ENVELOPE = ("schemaVersion", "idempotencyKey")
 Handler = Callable[[Fields], Awaitable[tuple[int, Any]]]

@@ -263,7 +263,10 @@ class Outbox:
             except DamagedError as exc:
                 self._replace(exc)
                 work()
-        except StoreError as exc:
+        except Exception as exc:  # without its thread the outbox would be lost
+            if not isinstance(exc, StoreError):
+                logger.exception("outbox: a fault of edged's")
+                exc = StoreError(f"cannot use {self._path}: {exc!r}")
             if self.fault != str(exc):
                 logger.error("outbox: %s", exc)  # noqa: TRY400 - the text says it all
             self.fault = str(exc)

@@ -20,7 +20,7 @@ from edged.mqtt.dialect import Endpoint
 # them; other codes are told by number.
 VERSION, IDENTIFIER, UNAVAILABLE, PASSWORD, UNAUTHORIZED = 132, 133, 136, 134, 135
 
-LOGIN, CLOCK = "login", "clock"  # kinds of a LinkError
+LOGIN, CLOCK, HOST = "login", "clock", "host"  # kinds of a LinkError
 
 # X509_V_ERR_* of OpenSSL.
 NOT_YET_VALID, EXPIRED, NAME, ADDRESS = 9, 10, 62, 64
@@ -53,16 +53,13 @@ def connecting(endpoint: Endpoint, exc: OSError) -> LinkError:
 def connack(endpoint: Endpoint, code: int) -> LinkError:
     """Why the broker does not let us in, by the code of its CONNACK."""
     where = _where(endpoint)
-    who = f"user {endpoint.username!r}" if endpoint.username else "us without a user name"
-    credentials = endpoint.hint or (
-        "check username and password_file in [mqtt], and the broker's list of users"
-    )
-    if code == PASSWORD:
-        cause = f"{who} or the password is not accepted"
-        return LinkError(f"cannot log in to {where}: {cause}", credentials, kind=LOGIN)
-    if code == UNAUTHORIZED:
-        why = f"cannot log in to {where}: {who} is not accepted"
-        return LinkError(why, credentials, kind=LOGIN)
+    if code in (PASSWORD, UNAUTHORIZED):
+        return LinkError(
+            f"cannot log in to {where}: {endpoint.proof or _user(endpoint, code)} is not accepted",
+            endpoint.hint
+            or "check username and password_file in [mqtt], and the broker's list of users",
+            kind=LOGIN,
+        )
     if code == IDENTIFIER:
         return LinkError(
             f"cannot log in to {where}: client id {endpoint.client_id!r} is not accepted",
@@ -76,6 +73,11 @@ def connack(endpoint: Endpoint, code: int) -> LinkError:
 
 
 _NO_311 = "the broker does not speak MQTT 3.1.1"
+
+
+def _user(endpoint: Endpoint, code: int) -> str:
+    user = f"user {endpoint.username!r}" if endpoint.username else "a user without name"
+    return f"{user} or the password" if code == PASSWORD else user
 
 
 def subscription(endpoint: Endpoint, topic: str) -> LinkError:
@@ -153,6 +155,8 @@ def _unreachable(where: str, host: str, exc: OSError) -> LinkError:
         return LinkError(
             f"cannot find {host}: {exc.strerror}",
             "check the name, and the device's name server and network",
+            # The others may mean that no name server is reached.
+            kind=HOST if exc.errno == socket.EAI_NONAME else "",
         )
     if isinstance(exc, TimeoutError):
         text = str(exc) if "TLS" in str(exc) else "no answer"

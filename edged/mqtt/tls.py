@@ -5,6 +5,7 @@ Invariants:
   ``ca_file``, from TLS 1.2 on. No setting turns it off. Their dates are passed over only for a
   device whose clock is known to be wrong.
 - A handshake is through within ``HANDSHAKE_LIMIT`` seconds in all, however steadily bytes drip.
+- A context belongs to everybody who was given it: nobody changes it.
 - What a socket raised last is kept: paho only tells that the connection is gone, and with TLS 1.3 a
   broker refuses our certificate after the handshake.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import select
 import ssl
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,12 @@ from typing import Any
 from edged.errors import ConfigError
 
 HANDSHAKE_LIMIT = 10.0  # seconds
+KEPT = 4  # contexts: a device has one or two
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
+_Key = tuple[Path | None, Path | None, Path | None, bool]
+_State = tuple[tuple[int, int, int] | None, ...]
+_lock = threading.Lock()
+_kept: dict[_Key, tuple[_State, ssl.SSLContext]] = {}
 
 
 class Socket(ssl.SSLSocket):
@@ -100,6 +107,9 @@ def context(
 ) -> ssl.SSLContext:
     """What a connection is made with. It reads files: not to be called in the event loop.
 
+    The same one again while the files are the same: all of the system's authorities are a mebibyte
+    and much of a small device's time, and a link may be tried for weeks.
+
     Args:
         ca_file: certificates (PEM) that may vouch for the broker, besides the system's.
         cert_file: our own certificate and those above it (PEM), None for none.
@@ -109,6 +119,36 @@ def context(
     Raises:
         ConfigError: a file cannot be read or is no such thing.
     """
+    key = (ca_file, cert_file, key_file, check_dates)
+    files = (*ssl.get_default_verify_paths()[:2], ca_file, cert_file, key_file)
+    # Looked at before they are read: what changes meanwhile is read again the next time.
+    state = tuple(_state(path) for path in files)
+    with _lock:
+        if (found := _kept.get(key)) is not None and found[0] == state:
+            return found[1]
+    made = _make(ca_file, cert_file, key_file, check_dates=check_dates)
+    with _lock:
+        _kept.pop(key, None)
+        _kept[key] = (state, made)
+        while len(_kept) > KEPT:
+            del _kept[next(iter(_kept))]
+    return made
+
+
+def _state(path: str | Path | None) -> tuple[int, int, int] | None:
+    """What is another one if a file was changed or exchanged; None if there is no such file."""
+    if path is None:
+        return None
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _make(
+    ca_file: Path | None, cert_file: Path | None, key_file: Path | None, *, check_dates: bool
+) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.sslsocket_class = Socket

@@ -105,7 +105,7 @@ def run(dialect: str, *, kills: int, seed: int, away: float = 2.0) -> Outcome:
             made.want(models[kills % 2], "last")
             report = made.until_applied("last")
         outcome.lies = lies(device, report)
-        outcome.swaps = sum(each.outcome == "committed" for each in device.history())
+        outcome.swaps = device.status().counters.deployments
         outcome.answers = len(callers.answers)
         outcome.errors = [str(each) for each in callers.errors]
         outcome.strange = sorted(callers.bodies - {b"done"})

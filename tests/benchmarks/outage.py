@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edged.errors import LinkError
 from edged.mqtt.backoff import Backoff
 from edged.mqtt.dialect import TELEMETRY, Endpoint, Message, Session
 from edged.mqtt.link import WINDOW, Link
@@ -48,6 +49,12 @@ class Sink:
 
     async def serve(self, session: Session) -> None:
         await asyncio.get_running_loop().create_future()
+
+    async def explain(self, why: LinkError) -> LinkError | None:
+        return why
+
+    async def leave(self) -> None:
+        """Has nothing more to say."""
 
     def received(self, message: Message) -> None:
         raise AssertionError(f"nothing was subscribed to, and {message.topic} came")

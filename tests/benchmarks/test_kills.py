@@ -11,6 +11,7 @@ def test_a_device_outlives_broker_kills_in_the_middle_of_swaps() -> None:
     outcome = kills.run("plain", kills=3, seed=1, away=0.5)
     assert outcome.faults() == []
     assert outcome.kills == 3
+    assert outcome.swaps > 1
 
 
 @pytest.mark.long

@@ -55,7 +55,7 @@ class Npu:
     async def discard(self, candidate: str) -> None:
         await self._step("discard")
 
-    async def restart(self, drain: float, load: float) -> None:
+    async def restart(self, drain: float, load: float, *, beside: bool) -> None:
         await self._step("restart")
 
     async def probe_serving(self, limit: float) -> None:

@@ -27,6 +27,7 @@ SCRIPTS = [".ci/run", "packaging/fuzz", "packaging/quickstart", "packaging/test"
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "google": "protobuf",
+    "paho": "paho-mqtt",
     "grpc": "grpcio",
     "systemd": "systemd-python",
     "tomllib": "tomli",

@@ -21,7 +21,7 @@ from edged.mqtt.control import AGENT_LIMIT
 from edged.mqtt.device import Snapshot
 from edged.mqtt.edge.manifest import Deployment, Module
 from edged.mqtt.report import rfc3339
-from edged.mqtt.standing import APPLYING, INVALID, WAITING, Standing, Verdict
+from edged.mqtt.standing import APPLIED, APPLYING, INVALID, WAITING, Standing, Verdict
 
 KEY_LIMIT = 128
 _BAD_IN_KEYS = ".$# "  # which a hub takes in no key of a reported property
@@ -103,11 +103,18 @@ def _status(standing: Standing, deployment: Deployment | None, *, stopping: bool
         code, text = codes.EMPTY, "there is no deployment manifest"
     elif standing.outcome == APPLYING:
         code, text = codes.UNKNOWN, "being applied"
-    elif standing.outcome == WAITING or (code not in (codes.OK, codes.UNSUITABLE)):
+    elif code != codes.OK and not _is_refused(standing):
         code = codes.FAILED
     if standing.fix and code not in (codes.OK, codes.UNKNOWN, codes.EMPTY):
         text = f"{text}; {standing.fix}" if standing.fix not in text else text
     return {"code": code, "description": text}
+
+
+def _is_refused(standing: Standing) -> bool:
+    """Whether it is the manifest that asks for what cannot be; else what it asks for failed."""
+    refused = any(each.code == codes.UNSUITABLE for each in standing.verdicts.values())
+    chosen = any(each.digest for each in standing.verdicts.values())
+    return refused and (standing.outcome == APPLIED or not chosen)
 
 
 def _facts(module: Module, now: Snapshot, standing: Standing) -> dict[str, Any]:

@@ -111,5 +111,6 @@ def endpoint(
         keepalive=keepalive,
         will=will,
         renew_in=renew_in,
+        proof=f"the {'signature' if login.key else 'certificate'} of {login.client_id!r}",
         hint=f"{login.hint}, and this device's clock, which reads {moment(clock.now())}",
     )

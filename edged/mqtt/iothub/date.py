@@ -15,7 +15,7 @@ import urllib3
 logger = logging.getLogger(__name__)
 
 PORT = 443
-LIMIT = 5.0  # seconds
+LIMIT = 3.0  # seconds
 
 
 def ask(host: str, context: ssl.SSLContext) -> float | None:

@@ -28,7 +28,7 @@ from edged.mqtt.iothub.account import Account
 from edged.mqtt.iothub.requests import Requests
 from edged.mqtt.iothub.source import Source
 from edged.mqtt.iothub.topics import DesiredPatch, MethodCall, TwinAnswer
-from edged.mqtt.refusal import CLOCK, LOGIN
+from edged.mqtt.refusal import CLOCK, HOST, LOGIN
 from edged.mqtt.wallclock import Wallclock
 
 logger = logging.getLogger(__name__)
@@ -97,9 +97,9 @@ class IotHub:
         if why.kind == CLOCK:
             await self._wait_for_clock()
             return None
-        if why.kind == LOGIN and self._account is not None:
+        if why.kind in (LOGIN, HOST) and self._account is not None:
             await asyncio.to_thread(self._source.refused)
-            if self._account.key:
+            if why.kind == LOGIN and self._account.key:
                 return await asyncio.to_thread(self._ask_time, why, self._account.host)
         return why
 

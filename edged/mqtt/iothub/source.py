@@ -79,7 +79,7 @@ class Source:
         )
 
     def refused(self) -> None:
-        """The hub did not let us in: what the provisioning service said may be old. Writes."""
+        """There is no such hub, or not for us: what the service said may be old. Writes."""
         if self._settings.id_scope:
             self._provisioning().forget()
 

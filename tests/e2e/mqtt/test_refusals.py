@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from edged import messages
+from edged.errors import RequestError
 from tests.e2e.device import Device
 from tests.e2e.mqtt import ways
 from tests.e2e.mqtt.conftest import Configure
 from tests.fakes.authority import Authority
 from tests.fakes.broker import Broker
 from tests.fakes.hub import Hub
+from tests.fakes.hub.identities import new_key
 from tests.fakes.plant import Plant
 
 NAMED_WITHIN = 5.0  # seconds from the refusal
@@ -27,10 +30,12 @@ QUICK = {"retry_limit": 2, "keepalive": 5}
 def until(device: Device, true: Callable[[messages.Link], Any], limit: float) -> messages.Link:
     """Returns the link's status once it is like that; the daemon is asked again and again."""
     deadline = time.monotonic() + limit
+    link = messages.Link()
     while True:
-        link = device.status().link
-        if true(link):
-            return link
+        with contextlib.suppress(RequestError):  # a busy machine may not let us connect at once
+            link = device.status().link
+            if true(link):
+                return link
         assert time.monotonic() < deadline, f"not within {limit} s: {link}"
 
 
@@ -143,6 +148,7 @@ def test_a_broker_that_refuses_is_named_and_let_in_again(
         assert not link.reason
 
 
+@pytest.mark.long
 def test_a_name_that_nobody_knows_is_named(device: Device, configure: Configure) -> None:
     settings = {"dialect": "plain", "device": "x", "host": "no-such-host.invalid", "tls": False}
     configure(device, {**settings, **QUICK})
@@ -182,23 +188,24 @@ def test_an_expired_signature_is_named_and_the_link_comes_back(
     hub.until(lambda: hub.front.refused, what="a refusal")
     assert "expired" in hub.front.refused[0]
     link = until(device, lambda link: link.reason, NAMED_WITHIN)
-    assert "signature" in link.reason or "not authorised" in link.reason, link
-    assert "clock" in link.fix, link
+    assert "is not accepted" in link.reason, link
+    assert "clock" in link.fix, "a hub does not say that it is the signature's time"
     hub.skew = 0.0
     hub.until(lambda: hub.reported(ways.DEVICE), BACK_WITHIN, "a report, after all")
 
 
+@pytest.mark.long
 def test_a_signature_is_renewed_before_it_expires(
     device: Device, configure: Configure, hub: Hub
 ) -> None:
     me = hub.register(ways.DEVICE)
     hub.front.allowance = 0.0
-    configure(device, {**ways.hub_settings(hub, me), **QUICK, "sas_ttl": 60})
+    configure(device, {**ways.hub_settings(hub, me), **QUICK, "sas_ttl": 10})
     device.start()
+    hub.until(lambda: hub.connects(ways.DEVICE) > 2, 60.0, "the third connection")
     hub.until(lambda: hub.connected(ways.DEVICE), what="the device")
-    hub.skew = 30.0  # half of its time is over, at once
-    hub.until(lambda: hub.connects(ways.DEVICE) > 1, 60.0, "another connection")
-    hub.until(lambda: hub.connected(ways.DEVICE), what="the device")
+    assert hub.front.refused == []
+    assert not [each for each in hub.front.closed if "expired" in each]
 
 
 @pytest.mark.long
@@ -220,6 +227,7 @@ def test_the_hubs_certificates_are_looked_at_too(
         device.stop()
 
 
+@pytest.mark.long
 def test_a_device_by_certificate(device: Device, configure: Configure, hub: Hub) -> None:
     me = hub.register(ways.DEVICE, x509=True)
     mine, other = hub.authority.client(ways.DEVICE), hub.authority.client("another")
@@ -236,6 +244,7 @@ def test_a_device_by_certificate(device: Device, configure: Configure, hub: Hub)
     hub.until(lambda: hub.reported(ways.DEVICE), BACK_WITHIN, "a report, after all")
 
 
+@pytest.mark.long
 def test_a_device_that_is_not_registered_any_more_is_told_and_comes_back(
     device: Device, configure: Configure, hub: Hub
 ) -> None:
@@ -248,25 +257,32 @@ def test_a_device_that_is_not_registered_any_more_is_told_and_comes_back(
     hub.until(lambda: hub.front.refused, BACK_WITHIN, what="a refusal")
 
 
-def test_a_device_is_provisioned_with_its_groups_key(
-    device: Device, configure: Configure, hub: Hub
-) -> None:
+@pytest.mark.parametrize(
+    "how",
+    ["group key", *(pytest.param(x, marks=pytest.mark.long) for x in ("own key", "certificate"))],
+)
+def test_a_device_is_provisioned(how: str, device: Device, configure: Configure, hub: Hub) -> None:
     service = hub.provisioning
-    service.busy = 1
-    configure(
-        device,
-        {
-            "dialect": "iothub",
-            "id_scope": service.scope,
-            "registration": ways.DEVICE,
-            "group_key": service.group_key,
-            "provisioning_host": hub.host,
-            "provisioning_port": hub.port,
-            "port": hub.port,
-            "ca_file": str(hub.authority.ca),
-            **QUICK,
-        },
-    )
+    service.busy = 1  # it is to ask again
+    if how == "group key":
+        proof = {"group_key": service.group_key}
+    elif how == "own key":
+        proof = {"shared_key": new_key()}
+        service.enrol(ways.DEVICE, proof["shared_key"])
+    else:
+        service.enrol(ways.DEVICE)
+        mine = hub.authority.client(ways.DEVICE)
+        proof = {"cert_file": str(mine.certificate), "key_file": str(mine.key)}
+    settings = {
+        "dialect": "iothub",
+        "id_scope": service.scope,
+        "registration": ways.DEVICE,
+        "provisioning_host": hub.host,
+        "provisioning_port": hub.port,
+        "port": hub.port,
+        "ca_file": str(hub.authority.ca),
+    }
+    configure(device, {**settings, **proof, **QUICK})
     device.start()
     hub.until(lambda: ("GET", ways.DEVICE) in service.asked, what="a registration")
     hub.until(lambda: hub.reported(ways.DEVICE), what="a report")

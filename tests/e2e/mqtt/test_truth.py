@@ -28,7 +28,9 @@ def is_stale(report: dict[str, Any], received: float, now: float, online: bool =
     return not online or now - received > report["ttl"]
 
 
-@pytest.mark.parametrize("way", ["plain", "twin"], indirect=True)
+@pytest.mark.parametrize(
+    "way", ["plain", pytest.param("twin", marks=pytest.mark.long)], indirect=True
+)
 def test_reports_are_the_truth_after_each_change(
     way: Way, device: Device, configure: Configure, offer: Callable[..., str]
 ) -> None:
@@ -39,9 +41,8 @@ def test_reports_are_the_truth_after_each_change(
         way.want(reference)
         assert lies(device, way.until_served(reference)) == []
     device.rollback()  # by somebody at the device
-    report = way.until_served(red)
-    assert lies(device, report) == []
-    assert report["desired"]["outcome"] == "superseded"
+    assert lies(device, way.until_served(red)) == []
+    way.until_report(lambda report: report["desired"]["outcome"] == "superseded", "whose doing")
     device.undeploy()
     assert lies(device, way.until_gone()) == []
     for each in way.reports():
@@ -95,6 +96,7 @@ def test_a_will_says_at_once_that_the_device_is_gone(
     plant.until(lambda: plant.reported().get("state") == "stopping", what="the last report")
 
 
+@pytest.mark.long
 def test_the_hub_is_told_by_the_last_will(device: Device, configure: Configure, hub: Hub) -> None:
     way = ByTwin(hub)
     configure(device, way.settings)
@@ -123,7 +125,7 @@ def test_operators_of_iot_edge_see_success_when_it_is_true_and_not_before(
         way.want(reference)
         way.until(succeeds, what=f"success with {reference}")
         assert device.predict(b"x") == f"{name}:x".encode()
-        assert device.status().model.reference == reference
+        assert device.status().model.reference.startswith(reference)
     # At each report that passes the test, the model was the one that was desired then.
     for each in hub.reports(way.name):
         modules = each.whole.get("modules", {})
@@ -135,6 +137,7 @@ def test_operators_of_iot_edge_see_success_when_it_is_true_and_not_before(
     way.until(succeeds, what="success without modules")
 
 
+@pytest.mark.long
 def test_what_is_no_model_is_reported_412_beside_the_model_that_is_served(
     device: Device, configure: Configure, offer: Callable[..., str], hub: Hub, shop: Any
 ) -> None:
@@ -154,6 +157,7 @@ def test_what_is_no_model_is_reported_412_beside_the_model_that_is_served(
     assert "412" in reported["modules"]["model2"]["statusDescription"]
 
 
+@pytest.mark.long
 def test_create_options_come_back_in_the_chunks_they_came_in(
     device: Device, configure: Configure, offer: Callable[..., str], hub: Hub
 ) -> None:
@@ -169,6 +173,7 @@ def test_create_options_come_back_in_the_chunks_they_came_in(
     assert wanted["modules"]["model"]["settings"].items() <= settings.items()
 
 
+@pytest.mark.long
 def test_an_unknown_schema_is_412_and_no_manifest_at_all_is_refused(
     device: Device, configure: Configure, offer: Callable[..., str], hub: Hub
 ) -> None:
@@ -191,6 +196,7 @@ def test_an_unknown_schema_is_412_and_no_manifest_at_all_is_refused(
         assert device.predict(b"x") == b"red:x", "the current model never changes"
 
 
+@pytest.mark.long
 def test_a_password_in_a_manifest_is_nowhere_on_the_disk(
     device: Device, configure: Configure, offer: Callable[..., str], hub: Hub
 ) -> None:

@@ -143,14 +143,13 @@ class Hub:
         Args:
             device: whose.
             patch: merged; None removes.
-            replace: whether everything else goes.
+            replace: whether everything else goes; the device is sent the difference.
             deliver: whether the device is told; if not, that gets lost.
         """
         with self._changed:
             twin = self._service.twins[device]
-            gone = {key: None for key in twin.desired if key not in patch} if replace else {}
-            twin.replace(patch) if replace else twin.desire(patch)
-            sent = Patch(twin.desired_version, {**copy.deepcopy(dict(patch)), **gone})
+            body = twin.replace(patch) if replace else twin.desire(patch)
+            sent = Patch(twin.desired_version, body)
         if deliver:
             self.deliver(device, sent)
         return sent

@@ -5,6 +5,7 @@ Limits and rules from Microsoft's "Understand and use device twins in IoT Hub".
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Mapping
@@ -38,15 +39,17 @@ class Twin:
             "reported": {**self.reported, "$version": self.reported_version},
         }
 
-    def desire(self, patch: Mapping[str, Any]) -> None:
-        """Merges into the desired properties."""
+    def desire(self, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Merges into the desired properties; returns what the device is sent."""
         self.desired = _checked(merge(self.desired, patch))
         self.desired_version += 1
+        return copy.deepcopy(dict(patch))
 
-    def replace(self, document: Mapping[str, Any]) -> None:
-        """Exchanges the desired properties, as a deployment of IoT Edge does."""
-        self.desired = _checked(dict(document))
+    def replace(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Exchanges the desired properties, as a deployment of IoT Edge does; likewise."""
+        before, self.desired = self.desired, _checked(copy.deepcopy(dict(document)))
         self.desired_version += 1
+        return difference(before, self.desired)
 
     def report(self, payload: bytes) -> dict[str, Any]:
         """Merges what the device reported, and returns it.
@@ -77,6 +80,19 @@ def merge(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, An
         else:
             result[key] = value
     return result
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the merge patch that makes the one into the other."""
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if below := difference(old, value):
+                patch[key] = below
+        elif key not in before or value != old:
+            patch[key] = value
+    return patch
 
 
 def _checked(document: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import pytest
 from edged.containers.process import ProcessRuntime
 from edged.deploy.types import Slot
 from edged.model.catalogue import Catalogue
+from edged.model.condition import Condition
 from edged.model.process import Worker
-from edged.model.service import Condition, Service
+from edged.model.service import Service
 from edged.rpc.front import Front
 from edged.rpc.models import Model
 from tests.fakes import images

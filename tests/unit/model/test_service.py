@@ -13,8 +13,9 @@ import pytest
 from edged.containers.process import ProcessRuntime
 from edged.deploy.types import Limits, Slot
 from edged.errors import DeviceError, ModelError, RequestError
+from edged.model.condition import Condition, restart_delay
 from edged.model.process import ModelProcess, Worker
-from edged.model.service import Condition, Service, restart_delay
+from edged.model.service import Service
 from edged.rpc.front import Front
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -320,13 +321,16 @@ def _mentions(cmdline: Path, what: bytes) -> bool:
         return False
 
 
-def test_a_restart_loses_no_request_and_gives_another_process(with_service: Any) -> None:
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_restart_loses_no_request_and_gives_another_process(
+    with_service: Any, beside: bool
+) -> None:
     async def test(world: World) -> None:
         await world.service.begin(world.slot("one"), None)
         process = world.service.process
         assert process is not None
         before = process.pid
-        restarting = asyncio.ensure_future(world.service.restart(1.0, 20.0))
+        restarting = asyncio.ensure_future(world.service.restart(1.0, 20.0, beside=beside))
         await asyncio.sleep(0)
         answers = [asyncio.ensure_future(world.ask(b"x")) for _ in range(20)]
         await restarting
@@ -345,10 +349,26 @@ def test_a_restart_that_does_not_come_up_is_said_and_tried_on(with_service: Any)
         world.slot("one", hello="exit")
         world.may_wake.set()
         with pytest.raises(DeviceError, match="it is tried again"):
-            await world.service.restart(1.0, 0.5)
+            await world.service.restart(1.0, 0.5, beside=True)
         world.slot("one")
         await until(lambda: world.service.answering)
         assert await world.ask(b"x") == b"one:x"
+
+    with_service(test)
+
+
+def test_beside_the_old_process_a_new_one_loads_without_a_pause(with_service: Any) -> None:
+    async def test(world: World) -> None:
+        await world.service.begin(world.slot("one"), None)
+        world.slot("one", hello_after=1.0)  # type: ignore[arg-type]
+        restarting = asyncio.ensure_future(world.service.restart(1.0, 20.0, beside=True))
+        answered = 0
+        while not restarting.done():
+            answer = await world.front.predict(b"x")
+            assert answer.parked_us < 900_000
+            answered += 1
+        await restarting
+        assert answered > 10
 
     with_service(test)
 

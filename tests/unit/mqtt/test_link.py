@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 import threading
@@ -182,7 +183,7 @@ def reconnects(broker: Broker, folder: Path, rounds: int) -> None:
             await until(lambda: not box.pending)
             gc.collect()
             assert open_descriptors() <= descriptors
-            assert len(gc.get_objects()) < allocated * 1.02 + 200
+            assert len(gc.get_objects()) < allocated + 500
             assert link.state.connections >= rounds
 
     asyncio.run(work())
@@ -209,11 +210,21 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+@pytest.fixture
+def unheard() -> Iterator[None]:
+    """Nobody keeps what is logged, as pytest does."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("unheard")
 def test_nothing_grows_with_reconnects(broker: Broker, tmp_path: Path) -> None:
     reconnects(broker, tmp_path / "box", 20)
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("unheard")
 def test_nothing_grows_with_many_reconnects(broker: Broker, tmp_path: Path) -> None:
     reconnects(broker, tmp_path / "box", 500)
 

@@ -8,8 +8,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -355,3 +355,78 @@ def test_a_kill_at_any_point_loses_nothing_that_was_written(memory_path: Path) -
 @pytest.mark.long
 def test_many_kills_lose_nothing_that_was_written(tmp_path: Path) -> None:
     killed_rounds(tmp_path, 60)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB, where that is allowed."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False, timeout=30).returncode:
+        pytest.skip("mounting takes root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True, timeout=30)
+
+
+def test_a_disk_that_is_full_for_real_stops_nothing(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0.05)
+    count = 6000
+
+    async def work() -> None:
+        async with opened(small_disk / "mqtt", 64 << 20) as box:
+            said: set[tuple[str, str]] = set()
+            for n in range(count):
+                box.put("telemetry", payload(n, 1000))
+                if n % 100 == 0:
+                    try:
+                        await box.flush()
+                    except StoreError as exc:
+                        said.add((str(exc), box.fault))
+            ((error, fault),) = said
+            assert error == fault
+            assert "look at that disk's space" in error
+            assert box.pending + box.dropped == count
+            assert box.dropped == 0, "memory takes what the disk does not"
+            taken = await drain(box, 4000)
+            assert taken == list(range(4000)), "the disk's come first, then those in memory"
+            assert await drain(box) == list(range(4000, count))
+
+    asyncio.run(work())
+
+
+def test_room_on_a_disk_that_was_full_is_used_again(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0.05)
+
+    async def work() -> None:
+        async with opened(small_disk / "mqtt", 64 << 20) as box:
+            box.put("telemetry", payload(0))
+            await box.flush()
+            fill(small_disk / "other")
+            for n in range(1, 300):
+                box.put("telemetry", payload(n, 1000))
+            with pytest.raises(StoreError, match="full"):
+                await box.flush()
+            remove(small_disk / "other")
+            await box.flush()
+            assert (box.fault, box.pending) == ("", 300)
+        async with opened(small_disk / "mqtt", 64 << 20) as box:
+            assert await drain(box) == list(range(300))
+
+    asyncio.run(work())
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def remove(path: Path) -> None:
+    path.unlink()

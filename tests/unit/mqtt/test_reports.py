@@ -181,7 +181,7 @@ def test_the_operators_test_holds_when_the_model_serves_and_only_then() -> None:
         (replace(RUNS, outcome="applying", code=0), QUIET, "unknown", 406),
         (replace(RUNS, outcome="waiting", code=503), QUIET, "backoff", 500),
         (replace(RUNS, outcome="waiting", code=423, fault=Fault.HELD), QUIET, "backoff", 500),
-        (replace(RUNS, outcome="failed", code=412, fault=Fault.MODEL), QUIET, "failed", 412),
+        (replace(RUNS, outcome="failed", code=412, fault=Fault.MODEL), QUIET, "failed", 500),
         (
             replace(RUNS, outcome="failed", code=412, verdicts={"m0": Verdict(412, "foreign")}),
             SERVING,

@@ -1,0 +1,18 @@
+"""Whoever has no controller pays nothing for MQTT."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["edged.daemon", "edged.cli.status", "edged.config"])
+def test_paho_is_imported_only_where_there_is_a_link(module: str) -> None:
+    code = (
+        f"import sys, {module}; print([m for m in sys.modules if m.split('.')[0] == 'paho' "
+        "or m.startswith('edged.mqtt') or m == 'sqlite3'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
