@@ -85,10 +85,6 @@ class Policy:
         if self._denied is not None:
             self._denied.refresh()
 
-    def has_tokens(self) -> bool:
-        """Whether there is a token that counts."""
-        return self._tokens.content.usable(time.time())
-
     def identify(self, pem: bytes | None, token: str | None, peer: str) -> Caller:
         """Returns who calls.
 

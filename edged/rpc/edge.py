@@ -16,7 +16,6 @@ from edged.access import tokens
 from edged.access.attempts import Attempts
 from edged.access.audit import Audit
 from edged.config import Config, is_gated, split_address
-from edged.errors import ConfigError
 from edged.rpc import control
 from edged.rpc.auth import Gate, Policy
 from edged.rpc.operators import Local, Recorded
@@ -58,12 +57,8 @@ class Edge:
 
     def _gate(self, config: Config) -> Gate:
         self._policy = policy = Policy(config.state_dir, config.tls)
-        if config.tls.client_cert == "off" and not policy.has_tokens():
-            raise ConfigError(
-                f"cannot listen on {config.listen}: nobody could call, since there is no token in "
-                f"{tokens.path(config.state_dir)} and no client certificates are asked for; use "
-                "'edged tokens create NAME --role predict', or set tls.client_cert"
-            )
+        if config.tls.client_cert == "off":
+            tokens.check_usable(config.state_dir, config.listen)
         return Gate(policy, Attempts(time.monotonic), config.limits.body)
 
     def _listen(self, config: Config) -> None:
