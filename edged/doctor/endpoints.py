@@ -17,7 +17,7 @@ from edged.errors import ConfigError
 from edged.oci.registries import Access, Registries, is_loopback
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA
-PROVISIONING_HOST = "global.azure-devices-provisioning.net"
+MQTT_SECRETS = ("password", "connection_string", "shared_key", "group_key")
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,24 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
         if table.get("password_file"):
             yield f"password of registry {host}", Path(table["password_file"])
     mqtt = _mqtt(config)
-    for name in ("password", "connection_string", "key", "group_key"):
+    if getattr(mqtt, "key_file", None) is not None:
+        yield "private key of [mqtt]", Path(mqtt.key_file)
+    for name in MQTT_SECRETS:
         path = getattr(mqtt, f"{name}_file", None)
-        # Where there is a certificate, key_file is its private key; the file is secret anyway.
         if path is not None:
             yield f"{name.replace('_', ' ')} of [mqtt]", Path(path)
+
+
+def mqtt_secrets(config: Config) -> Iterator[str]:
+    """Yields the secrets of ``[mqtt]``; of a connection string also the key in it."""
+    mqtt = _mqtt(config)
+    for name in MQTT_SECRETS if mqtt is not None else ():
+        try:
+            text = str(mqtt.secret(name) or "")
+        except ConfigError:
+            continue  # what cannot be read here does not get out either
+        yield text
+        yield from (part.partition("=")[2] for part in text.split(";") if "Key=" in part)
 
 
 def registries(config: Config) -> Iterator[tuple[str, Registries]]:
@@ -113,13 +126,12 @@ def broker(config: Config) -> Endpoint | None:
     mqtt = _mqtt(config)
     if mqtt is None:
         return None
-    plain = getattr(mqtt, "tls", True) is False
+    plain = not mqtt.tls
     tls = None if plain else Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
-    port = getattr(mqtt, "port", None) or (MQTT_PORT if plain else MQTT_TLS_PORT)
-    if getattr(mqtt, "id_scope", None):
-        host = mqtt.provisioning_host or PROVISIONING_HOST
-        port = getattr(mqtt, "provisioning_port", None) or MQTT_TLS_PORT
-        return Endpoint("provisioning service", host, port, tls)
+    port = mqtt.port or (MQTT_PORT if plain else MQTT_TLS_PORT)
+    if mqtt.id_scope:
+        there = mqtt.provisioning_host, mqtt.provisioning_port
+        return Endpoint("provisioning service", *there, tls)
     host = _host(mqtt)
     return Endpoint("broker", host, port, tls) if host else None
 
@@ -137,19 +149,16 @@ def _mqtt(config: Config) -> Any:
 
 
 def _host(mqtt: Any) -> str:
-    """The host by its own key, or the one in the connection string."""
-    text = getattr(mqtt, "connection_string", "") or ""
-    file = getattr(mqtt, "connection_string_file", None)
-    if not text and file is not None:
-        try:
-            text = Path(file).read_text(encoding="utf-8")[:4096].strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"cannot read the connection string {file}: {exc}") from exc
-    for part in text.split(";"):
+    """The host by its own key, or the one in the connection string.
+
+    Raises:
+        ConfigError: the file with the connection string cannot be read.
+    """
+    for part in mqtt.secret("connection_string").split(";"):
         name, _, value = part.partition("=")
         if name.strip().lower() == "hostname":
-            return value.strip()
-    return str(getattr(mqtt, "host", "") or "")
+            return str(value.strip())
+    return str(mqtt.host)
 
 
 def is_here(host: str) -> bool:
