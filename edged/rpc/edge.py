@@ -19,7 +19,7 @@ from edged.access.audit import Audit
 from edged.config import Config, is_gated, split_address
 from edged.rpc import control
 from edged.rpc.operators import Local, Recorded
-from edged.rpc.server import CONTROL_LIMIT, GATED_STREAMS, STREAMS, Server, allow_descriptors
+from edged.rpc.server import CONTROL_LIMIT, GATED_STREAMS, MESSAGE_LIMIT, Server, allow_descriptors
 
 if TYPE_CHECKING:
     from edged.config.tables import Tls
@@ -51,12 +51,16 @@ class Edge:
         operators = control.handlers(self.recorded)
         gate = self._gate(config) if is_gated(config) else None
         remote = [operators] if gate is not None and config.auth.remote_control else []
-        allow_descriptors(3 * config.limits.connections)
-        streams = STREAMS if gate is None else GATED_STREAMS
-        self._tcp = Server([*services, *remote], limits=config.limits, streams=streams, gate=gate)
-        self._local = Server(services, limits=config.limits)
-        local = Local(config.control_socket)
-        self._control = Server([operators], CONTROL_LIMIT, limits=config.limits, gate=local)
+        # Who is on this host could exhaust it anyway; applications there keep as many connections
+        # as they like.
+        if gate is None:
+            self._tcp = Server(services)
+        else:
+            limits = config.limits
+            allow_descriptors(limits.connections)
+            self._tcp = Server([*services, *remote], MESSAGE_LIMIT, limits, GATED_STREAMS, gate)
+        self._local = Server(services)
+        self._control = Server([operators], CONTROL_LIMIT, gate=Local(config.control_socket))
         self._listen(config)
 
     def _gate(self, config: Config) -> Gate:

@@ -33,7 +33,7 @@ OPTIONS = {
 # may wait (edged.rpc.front.Limits), so that a full queue is still answered as such.
 STREAMS = 1024
 GATED_STREAMS = 32  # where callers say who they are: so many answers may be held back (Attempts)
-FILES = 128  # descriptors beside those of connections
+FILES = 512  # descriptors beside those of connections
 
 
 def _connections(limits: Limits) -> dict[str, int]:
