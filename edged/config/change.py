@@ -38,20 +38,15 @@ class Change:
 
 def between(old: Config, new: Config) -> Change:
     """Returns what a reload from ``old`` to ``new`` comes to."""
-    whole = [name for name in keys.optional(Config) if getattr(old, name) != getattr(new, name)]
-    changed = [
-        key
-        for key in ALL.values()
-        if key.path[0] not in keys.optional(Config) and _value(old, key) != _value(new, key)
-    ]
+    changed = [key for key in ALL.values() if _value(old, key) != _value(new, key)]
     live = [key for key in changed if _is_live(key, old, new)]
     applied = _with(old, {key.path: _value(new, key) for key in live})
     names = [key.name for key in live]
     if old.registries != new.registries:
         applied = dataclasses.replace(applied, registries=new.registries)
         names.append(TABLES)
-    waiting = [key.name for key in changed if key not in live] + whole
-    return Change(applied, tuple(names), tuple(waiting))
+    waiting = tuple(key.name for key in changed if key not in live)
+    return Change(applied, tuple(names), waiting)
 
 
 def _is_live(key: Key, old: Config, new: Config) -> bool:
@@ -75,8 +70,6 @@ def _changed(
     config: Any, values: dict[tuple[str, ...], Any], path: tuple[str, ...]
 ) -> Iterator[tuple[str, Any]]:
     for name in keys.tables(type(config)):
-        if name in keys.optional(type(config)):
-            continue  # as a whole or not at all
         yield name, _with(getattr(config, name), values, (*path, name))
     for each, value in values.items():
         if each[:-1] == path:

@@ -40,7 +40,8 @@ class Document:
     Attributes:
         path: of the file; None if there is none.
         found: the values of known keys.
-        tables: that are there, also those without any key.
+        tables: names of the operator's, such as registries, by the field that has them; also
+            those without any key.
         problems: what is no key.
     """
 
@@ -103,7 +104,6 @@ class _Walk:
                 self._document.found.append(Found(own[name], value, self._lines.get(here)))
             elif name in tables:
                 if isinstance(value, dict):
-                    self._document.tables.append(here)
                     self.table(tables[name], value, here)
                 else:
                     self._problem(here, f"expected a table [{keys.dotted(here)}], got {value!r}")

@@ -34,8 +34,6 @@ class Key:
         example: a value to show, in TOML, where there is no default.
         live: whether a change is applied by a reload; the others need a restart.
         secret: whether its value must not be shown.
-        instead: the setting beside it that says the same in another way, such as the name of a
-            file with it: the source that goes first decides which of the two counts.
     """
 
     path: tuple[str, ...]
@@ -47,7 +45,6 @@ class Key:
     example: str = ""
     live: bool = False
     secret: bool = False
-    instead: str = ""
 
     @property
     def name(self) -> str:
@@ -75,10 +72,9 @@ def setting(
     example: str = "",
     live: bool = False,
     secret: bool = False,
-    instead: str = "",
 ) -> Any:
     """A field that is a setting; see ``Key``."""
-    key = Key((), kind, default, meaning, unit, shown, example, live, secret, instead)
+    key = Key((), kind, default, meaning, unit, shown, example, live, secret)
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata={"key": key})
     if isinstance(default, Mapping):
@@ -86,19 +82,9 @@ def setting(
     return dataclasses.field(default=default, metadata={"key": key})
 
 
-def table(kind: type[Any], meaning: str, *, optional: bool = False) -> Any:
-    """A field that is a table of its own, a dataclass whose fields are settings.
-
-    Args:
-        kind: the dataclass.
-        meaning: what the table is for.
-        optional: whether the field is None unless something of the table is set. Only in such a
-            table may a setting be without a default, so that it has to be set.
-    """
-    metadata = {"table": kind, "meaning": meaning, "optional": optional}
-    if optional:
-        return dataclasses.field(default=None, metadata=metadata)
-    return dataclasses.field(default_factory=kind, metadata=metadata)
+def table(kind: type[Any], meaning: str) -> Any:
+    """A field that is a table of its own, a dataclass whose fields are settings."""
+    return dataclasses.field(default_factory=kind, metadata={"table": kind, "meaning": meaning})
 
 
 def entries(kind: type[Any], meaning: str, name: str) -> Any:
@@ -132,11 +118,6 @@ def own(kind: type[Any], path: tuple[str, ...] = ()) -> dict[str, Key]:
 def tables(kind: type[Any]) -> dict[str, type[Any]]:
     """Returns the tables within a dataclass, by name."""
     return _marked(kind, "table")
-
-
-def optional(kind: type[Any]) -> set[str]:
-    """Returns the names of the tables within a dataclass that may be absent."""
-    return {each.name for each in dataclasses.fields(kind) if each.metadata.get("optional")}
 
 
 def free(kind: type[Any]) -> dict[str, type[Any]]:

@@ -6,16 +6,15 @@ good or bad.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edged.config import consistency, document, folders, keys, settings
+from edged.config import consistency, document, folders, settings
 from edged.config.document import Document
-from edged.config.keys import Key, dotted
+from edged.config.keys import Key
 from edged.config.problem import Problem, sentence
 from edged.config.settings import ALL, Config
 from edged.errors import ConfigError
@@ -30,8 +29,7 @@ class Setting:
 
     Attributes:
         key: which setting.
-        value: typed; None if it is not set and has no default; ``dataclasses.MISSING`` if it has
-            to be set where its table is there.
+        value: typed; None if it is not set and has no default.
         origin: ``default``, ``FILE:LINE``, ``variable NAME`` or ``flag --NAME``.
         line: in the file, if it is from there.
     """
@@ -44,8 +42,6 @@ class Setting:
     @property
     def shown(self) -> Any:
         """The value for people and JSON; a secret is hidden."""
-        if self.value is dataclasses.MISSING:
-            return None
         if self.key.secret and self.value:
             return HIDDEN
         if isinstance(self.value, Path):
@@ -115,12 +111,10 @@ def examine(
         *_from_flags(flags),
     ):
         _take(examined, key, value, base, setting)
-    values = _nested(examined.settings, read.tables)
-    examined.problems += _missing(examined, values)
     # By line; what comes from elsewhere goes last.
     examined.problems.sort(key=lambda each: (each.line is None, each.line or 0))
     if not examined.problems:
-        config: Config = settings.build(values)
+        config: Config = settings.build(_nested(examined.settings, read.tables))
         examined.problems += consistency.problems(config, examined.settings)
         examined.config = None if examined.problems else config
     return examined
@@ -163,31 +157,8 @@ def _take(
         came = HIDDEN if key.secret else repr(value)
         message = f"expected {key.kind.expected}, got {came}"
         examined.problems.append(Problem(source, message, line, key.name))
-        return
-    examined.settings[key.name] = Setting(key, typed, origin, line)
-    if key.instead:
-        _make_way(examined, dotted((*key.path[:-1], key.instead)), origin)
-
-
-def _make_way(examined: Examined, name: str, origin: str) -> None:
-    """Takes back the other way to say it, if a source that goes after this one had set it."""
-    other = examined.settings.get(name)
-    if other is not None and _rank(other.origin) != _rank(origin):
-        examined.settings[name] = Setting(other.key, other.key.default)
-
-
-def _rank(origin: str) -> str:
-    """Returns which of the sources it is."""
-    kind = origin.partition(" ")[0]
-    return kind if kind in ("flag", "variable") else "file"
-
-
-def _missing(examined: Examined, values: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yields the settings that have to be set in tables that are there."""
-    for each in examined.settings.values():
-        if each.value is dataclasses.MISSING and each.key.path[0] in values:
-            message = f"expected {each.key.kind.expected}, got nothing"
-            yield Problem(str(examined.file or "the settings"), message, None, each.key.name)
+    else:
+        examined.settings[key.name] = Setting(key, typed, origin, line)
 
 
 def _nested(found: Mapping[str, Setting], tables: list[tuple[str, ...]]) -> dict[str, Any]:
@@ -195,11 +166,7 @@ def _nested(found: Mapping[str, Setting], tables: list[tuple[str, ...]]) -> dict
     values: dict[str, Any] = {}
     for path in tables:
         _inner(values, path)
-    absent = keys.optional(Config) - set(values)
-    absent -= {each.key.path[0] for each in found.values() if each.origin != DEFAULT}
     for each in found.values():
-        if each.key.path[0] in absent:
-            continue
         _inner(values, each.key.path[:-1])[each.key.path[-1]] = each.value
     return values
 

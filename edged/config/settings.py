@@ -177,11 +177,6 @@ def default_run_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 def build(values: Mapping[str, Any], kind: type[Any] = Config) -> Any:
     """Returns the dataclass with these values, tables as mappings within them."""
-    absent = {name for name in keys.optional(kind) if name not in values}
-    inner = {
-        name: build(values.get(name, {}), inner)
-        for name, inner in keys.tables(kind).items()
-        if name not in absent
-    }
+    inner = {name: build(values.get(name, {}), inner) for name, inner in keys.tables(kind).items()}
     known = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in values.items() if name in known} | inner)

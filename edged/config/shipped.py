@@ -33,8 +33,7 @@ def text() -> str:
     """Returns the whole file."""
     blocks = [HEAD, *(_setting(key) for key in keys.own(Config).values())]
     for name, kind in keys.tables(Config).items():
-        header = f"#[{name}]\n" if name in keys.optional(Config) else f"[{name}]\n"
-        blocks.append(_comment(keys.meaning(Config, name)) + header)
+        blocks.append(_comment(keys.meaning(Config, name)) + f"[{name}]\n")
         blocks += (_setting(key) for key in keys.keys(kind, (name,)))
     for name, kind in keys.free(Config).items():
         header = f'#[{name}."{keys.names(Config, name)}"]\n'
