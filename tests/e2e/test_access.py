@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -456,6 +457,26 @@ def test_a_reload_applies_what_it_can_and_says_what_it_cannot(
     reload(device, "applied log_level, registries")
     assert device.status().state == "not_serving", "it goes on"
     wait_for(lambda: [each["what"] for each in audit(device)] == ["reload"] * 5)
+
+
+def test_the_service_manager_is_told_of_a_reload(device: Device) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.settimeout(CALL_LIMIT)
+        notices.bind(str(device.folder / "notify"))
+        device.daemon = device.spawn(notify=str(device.folder / "notify"))
+
+        def wait_told(field: str) -> dict[str, str]:
+            while True:
+                lines = notices.recv(4096).decode().split("\n")
+                told = dict(line.split("=", 1) for line in lines)
+                if told.get(field) == "1":
+                    return told
+
+        wait_told("READY")
+        before = time.monotonic_ns() // 1000
+        device.send(signal.SIGHUP)
+        assert int(wait_told("RELOADING")["MONOTONIC_USEC"]) >= before
+        wait_told("READY")
 
 
 def test_a_reload_goes_over_to_other_certificates_or_to_none_at_all(
