@@ -145,7 +145,9 @@ def split(server: str, port: int) -> tuple[str, int]:
 
 
 def _mqtt(config: Config) -> Any:
-    return getattr(config, "mqtt", None)
+    """The table of the link; None where there is none, or it is off."""
+    table = getattr(config, "mqtt", None)
+    return None if getattr(table, "dialect", "off") == "off" else table
 
 
 def _host(mqtt: Any) -> str:

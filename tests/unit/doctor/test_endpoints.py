@@ -76,6 +76,13 @@ def test_a_broker_is_where_its_table_says(mqtt: Any, tmp_path: Path) -> None:
     assert broker(tmp_path) == ("provisioning service", "provisioning.example", 8883, True)
 
 
+@pytest.mark.parametrize("table", [None, SimpleNamespace(dialect="off")])
+def test_a_link_that_is_off_is_none(table: object) -> None:
+    config: Any = SimpleNamespace(mqtt=table, tls=SimpleNamespace(key_file=None), registries={})
+    assert endpoints.broker(config) is None
+    assert list(endpoints.mqtt_secrets(config)) == list(endpoints.secret_files(config)) == []
+
+
 def test_a_broker_that_cannot_be_reached_is_an_error(mqtt: Any, tmp_path: Path) -> None:
     mqtt()
     assert said(network.broker, Made(tmp_path)) == ("ok", "broker broker.example:8883 answers -> ")
