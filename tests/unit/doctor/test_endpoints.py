@@ -80,7 +80,8 @@ def test_a_broker_is_where_its_table_says(mqtt: Any, tmp_path: Path) -> None:
 def test_a_link_that_is_off_is_none(table: object) -> None:
     config: Any = SimpleNamespace(mqtt=table, tls=SimpleNamespace(key_file=None), registries={})
     assert endpoints.broker(config) is None
-    assert list(endpoints.mqtt_secrets(config)) == list(endpoints.secret_files(config)) == []
+    assert not list(endpoints.mqtt_secrets(config))
+    assert not list(endpoints.secret_files(config))
 
 
 def test_a_broker_that_cannot_be_reached_is_an_error(mqtt: Any, tmp_path: Path) -> None:
