@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from edged import __main__, cli, messages
-from edged.cli import deploy, predict, status
+from edged.cli import _handover, predict, status
 from edged.client import Class, Prediction
 from edged.errors import ConfigError, DeviceError
+from edged.oci import Reference
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,15 +266,21 @@ def test_a_reference_is_sent_with_its_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert deploy._absolute("oci:images/m:v1") == f"oci:{tmp_path}/images/m:v1"
-    assert deploy._absolute("m.tar") == f"oci-archive:{tmp_path}/m.tar"
-    assert deploy._absolute("docker://host/name:tag") == "docker://host/name:tag"
+
+    def sent(text: str) -> str:
+        with _handover.readable(Reference.parse(text), None) as there:
+            return str(there)
+
+    assert sent("oci:images/m:v1") == f"oci:{tmp_path}/images/m:v1"
+    assert sent("m.tar") == f"oci-archive:{tmp_path}/m.tar"
+    assert sent("docker://host/name:tag") == "docker://host/name:tag"
 
 
 class Control:
     """A daemon whose deployments go as the test says."""
 
     events: tuple[messages.DeployEvent, ...] = ()
+    socket = None
 
     def __init__(self, arguments: object) -> None:
         pass
