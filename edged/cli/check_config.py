@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,6 +55,7 @@ def _files(examined: Examined, settings: Config) -> Iterator[Problem]:
     """Yields what is wrong with the files that the settings name, by the setting."""
     from edged.access import certificates, tokens
     from edged.config import Problem, is_gated
+    from edged.oci.reference import check_host
 
     tls = settings.tls
     checks: list[tuple[str, Callable[[], object]]] = []
@@ -64,10 +66,18 @@ def _files(examined: Examined, settings: Config) -> Iterator[Problem]:
         checks.append(("tls.deny_file", lambda: certificates.denied(deny_file)))
     if is_gated(settings) and tls.client_cert == "off":
         checks.append(("listen", lambda: tokens.check_usable(settings.state_dir, settings.listen)))
+    checks += [
+        (name, functools.partial(check_host, each.key.path[1], each.key.path[1]))
+        for name, each in examined.settings.items()
+        if each.key.path[0] == "registries"
+    ]
+    told: set[str] = set()
     for key, check in checks:
         try:
             check()
         except ConfigError as exc:
-            found = examined.settings[key]
-            source = str(examined.file) if found.line is not None else found.origin
-            yield Problem(source, str(exc), found.line, key)
+            if str(exc) not in told:  # once for each, not for each of its keys
+                told.add(str(exc))
+                found = examined.settings[key]
+                source = str(examined.file) if found.line is not None else found.origin
+                yield Problem(source, str(exc), found.line, key)

@@ -265,6 +265,19 @@ def test_check_config_looks_into_the_files_too(
     assert f"{file}:6: tls.deny_file: cannot use {file}: line 1" in checked(file, capsys)
 
 
+def test_check_config_knows_what_a_registrys_name_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "edged.toml"
+    file.write_text('[registries."http://x/"]\nusername = "u"\nmirror = "m"\n')
+    said = checked(file, capsys).splitlines()
+    assert said[0].startswith(f'{file}:2: registries."http://x/".username: cannot use ')
+    assert said[1:] == [f"{file}: 1 problem"]
+    file.write_text('[registries."x:5000"]\nusername = "u"\n')
+    assert checked(file, capsys) == f"{file}: nothing is wrong\n"
+
+
 def test_a_credential_is_where_the_service_manager_puts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
