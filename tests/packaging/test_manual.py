@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("manual")
-    command = [sys.executable, ROOT / "packaging/manual.py", folder]
+    command = [sys.executable, str(ROOT / "packaging/manual.py"), str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=60)
     return folder
 
@@ -71,7 +71,7 @@ def test_man_has_nothing_to_complain_of(pages: Path) -> None:
 
 
 def test_the_journals_catalogue_has_every_event() -> None:
-    command = [sys.executable, ROOT / "packaging/catalogue.py"]
+    command = [sys.executable, str(ROOT / "packaging/catalogue.py")]
     text = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     ).stdout

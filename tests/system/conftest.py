@@ -21,6 +21,7 @@ from tests.system.machine import Machine
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_LIMIT = 1800.0  # seconds; machines that run this are small and shared
 DEMO = ROOT / "packaging" / "demo"
+PLACE = "/srv/goods"  # of what an operator brings, on the machine
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,11 @@ class Goods:
     photo: Path
 
     def put(self, machine: Machine) -> None:
-        """Lays them into the home folder of root, which nobody else may read."""
+        """Lays them into a folder that only root may read."""
+        folder = machine.root / PLACE[1:]
+        folder.mkdir(mode=0o700)
         for path in (self.image, self.key, self.photo):
-            shutil.copy(path, machine.root / "root")
+            shutil.copy(path, folder)
 
 
 @pytest.fixture(scope="session")
@@ -125,15 +128,15 @@ def device(package: Path, goods: Goods) -> Iterator[Machine]:
 
 
 def install(machine: Machine, package: Path) -> None:
-    """``apt install ./edged_*.deb``, in root's home folder."""
-    shutil.copy(package, machine.root / "root")
+    """``apt install ./edged_*.deb``."""
+    shutil.copy(package, machine.root / "srv")
     machine.run(
-        *("apt", "install", "--yes", "--allow-downgrades", f"/root/{package.name}"), limit=600
+        *("apt", "install", "--yes", "--allow-downgrades", f"/srv/{package.name}"), limit=600
     )
 
 
 def deploy(machine: Machine) -> str:
     """``edged deploy`` of the model; the key is trusted with it, as a new device trusts none."""
     return machine.run(
-        *("edged", "deploy", "oci-archive:/root/surface.tar", "--trust", "/root/plant.pub")
+        *("edged", "deploy", f"oci-archive:{PLACE}/surface.tar", "--trust", f"{PLACE}/plant.pub")
     )

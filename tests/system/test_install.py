@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import roots
-from tests.system.conftest import Goods, deploy, install
+from tests.system.conftest import PLACE, Goods, deploy, install
 from tests.system.machine import Machine
 
 pytestmark = pytest.mark.long
@@ -25,13 +25,13 @@ def test_three_commands_from_nothing_to_an_answer(
 ) -> None:
     goods.put(fresh)
     assert "edged" not in fresh.run("ls", "/usr/bin")
-    shutil.copy(package, fresh.root / "root")
-    fresh.run("apt", "install", "--yes", f"/root/{package.name}", limit=600)
+    shutil.copy(package, fresh.root / "srv")
+    fresh.run("apt", "install", "--yes", f"/srv/{package.name}", limit=600)
     said = fresh.run(
-        "edged", "deploy", "oci-archive:/root/surface.tar", "--trust", "/root/plant.pub"
+        *("edged", "deploy", f"oci-archive:{PLACE}/surface.tar", "--trust", f"{PLACE}/plant.pub")
     )
     assert "surface 1" in said
-    answer = fresh.run("edged", "predict", "/root/photo.jpg")
+    answer = fresh.run("edged", "predict", f"{PLACE}/photo.jpg")
     assert re.search(r"photo\.jpg +dent", answer)
 
     # It runs as it is meant to: an ordinary user, in a container, signatures verified.
@@ -60,7 +60,7 @@ def test_operators_are_members_of_a_group(device: Machine) -> None:
     device.run("useradd", "--create-home", "--groups", "edged", "operator")
     device.run("useradd", "--create-home", "visitor")
     for user in ("operator", "visitor"):
-        device.run("cp", "/root/surface.tar", "/root/photo.jpg", f"/home/{user}")
+        device.run("cp", f"{PLACE}/surface.tar", f"{PLACE}/photo.jpg", f"/home/{user}")
         device.run("chown", "-R", f"{user}:", f"/home/{user}")
         device.run("chmod", "700", f"/home/{user}")
     # Out of a home folder that the service does not see.
@@ -90,7 +90,7 @@ def test_versions_come_and_go_and_the_device_keeps_what_is_its_own(
         assert fresh.status()["model"]["digest"] == digest
         assert 'username = "x"' in settings.read_text()
         assert (fresh.root / "etc/edged/keys/plant.pub").exists()
-        assert "dent" in fresh.run("edged", "predict", "/root/photo.jpg")
+        assert "dent" in fresh.run("edged", "predict", f"{PLACE}/photo.jpg")
 
     fresh.run("apt", "remove", "--yes", "edged")
     assert fresh.run("systemctl", "is-active", "edged", status=None) != "active\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edged.events import EVENTS
+from tests.system.conftest import PLACE
 from tests.system.machine import Machine
 
 pytestmark = pytest.mark.long
@@ -22,7 +23,7 @@ SETTINGS = "etc/edged/edged.toml"
 
 
 def answers(machine: Machine) -> bool:
-    return "dent" in machine.run("edged", "predict", "/root/photo.jpg", status=None, limit=BACK)
+    return "dent" in machine.run("edged", "predict", f"{PLACE}/photo.jpg", status=None, limit=BACK)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_stopped_worker_is_replaced_by_the_daemon(serving: Machine) -> None:
     began = time.monotonic()
     serving.run("kill", "-STOP", worker)
     # A caller who waits is answered; nobody else has to do anything.
-    assert "dent" in serving.run("edged", "predict", "/root/photo.jpg", limit=60)
+    assert "dent" in serving.run("edged", "predict", f"{PLACE}/photo.jpg", limit=60)
     assert time.monotonic() - began < BACK
     assert main_pid(serving) == daemon
     (record,) = serving.records(f"MESSAGE_ID={EVENTS['heartbeat'].id}")
