@@ -114,6 +114,10 @@ class Machine:
             )
         return result.stdout
 
+    def signal(self, name: str, pid: str) -> None:
+        """Sends a signal to a process, by its number in the machine."""
+        self.run("sh", "-c", f"kill -{name} {int(pid)}")
+
     def journal(self, *matches: str) -> str:
         """Returns the journal's texts of the service."""
         command = ["journalctl", "--unit", "edged", "--no-pager", "--output", "short-precise"]

@@ -47,7 +47,7 @@ def main_pid(machine: Machine) -> str:
 def test_a_stopped_worker_is_replaced_by_the_daemon(serving: Machine) -> None:
     daemon, worker = main_pid(serving), str(serving.status()["model"]["worker_pid"])
     began = time.monotonic()
-    serving.run("kill", "-STOP", worker)
+    serving.signal("STOP", worker)
     # A caller who waits is answered; nobody else has to do anything.
     assert "dent" in serving.run("edged", "predict", f"{PLACE}/photo.jpg", limit=60)
     assert time.monotonic() - began < BACK
@@ -59,7 +59,7 @@ def test_a_stopped_worker_is_replaced_by_the_daemon(serving: Machine) -> None:
 def test_a_stopped_daemon_is_replaced_by_systemd(serving: Machine) -> None:
     daemon = main_pid(serving)
     began = time.monotonic()
-    serving.run("kill", "-STOP", daemon)
+    serving.signal("STOP", daemon)
     serving.wait(
         lambda: main_pid(serving) not in (daemon, "0") and answers(serving), BACK, "it is back"
     )
@@ -70,7 +70,7 @@ def test_a_stopped_daemon_is_replaced_by_systemd(serving: Machine) -> None:
 @pytest.mark.parametrize("who", ["daemon", "worker"])
 def test_a_killed_one_is_back_within_seconds(who: str, serving: Machine) -> None:
     pid = main_pid(serving) if who == "daemon" else str(serving.status()["model"]["worker_pid"])
-    serving.run("kill", "-KILL", pid)
+    serving.signal("KILL", pid)
     serving.wait(lambda: answers(serving), 15.0, "it is back")
     # A daemon that was killed leaves no container behind.
     assert len(list((serving.root / "run/edged/containers").glob("*"))) <= 1
