@@ -161,4 +161,36 @@ EVENTS: dict[str, Event] = {
         "An administrative act",
         "Who did what, and how it ended. The audit log in the state folder has the same.",
     ),
+    "restart": Event(
+        "089db35003a0443f84438d70101847fc",
+        "The model's process is restarted",
+        "An operator or a controller asked for it. Requests wait until the model serves again.",
+    ),
+    "link_up": Event(
+        "1b4650823a384e858cd7840d752a946a",
+        "The link to the controller stands",
+        "edged has subscribed, and reports how the device is.",
+    ),
+    "link_down": Event(
+        "ec32e654105f459f820ee956898cc901",
+        "The link to the controller does not stand",
+        "The record says why, and what to do about it; 'edged status' says the same. The model "
+        "serves on, messages wait in the outbox, and edged tries again for ever.",
+    ),
+    "provision": Event(
+        "cd66e9898f68461ca751bf415c6127c1",
+        "The provisioning service has named a hub",
+        "The device was registered, and connects to the hub that it was given.",
+    ),
+    "desired": Event(
+        "f11650b33cf04293b7760eb7e3623364",
+        "What the controller wants has come to an end",
+        "The record says what became of the newest desired document. A failure that can pass is "
+        "tried again; one of the model's own waits for another document.",
+    ),
+    "method": Event(
+        "b934994ffa9342808eeb9fc68d7e4801",
+        "A controller has called a method",
+        "The record says which one, and how it ended.",
+    ),
 }

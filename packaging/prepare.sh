@@ -91,6 +91,24 @@ missing_test_packages() {
     if ! PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v mosquitto >/dev/null; then
         echo mosquitto
     fi
+    # The units, a Debian that boots, the package that is installed there.
+    if ! command -v systemd-analyze >/dev/null; then
+        echo systemd
+    fi
+    if ! command -v systemd-nspawn >/dev/null; then
+        echo systemd-container
+    fi
+    for program in debootstrap lintian; do
+        if ! command -v "$program" >/dev/null; then
+            echo "$program"
+        fi
+    done
+    if ! command -v dh >/dev/null; then
+        echo debhelper
+    fi
+    if ! command -v groff >/dev/null; then
+        echo groff-base
+    fi
     # Another clock, for a device whose own is wrong; the library does it, the command is beside it.
     if ! command -v faketime >/dev/null; then
         echo faketime

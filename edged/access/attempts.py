@@ -10,13 +10,18 @@ Invariants:
 from __future__ import annotations
 
 import ipaddress
+import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 FREE = 5  # failures of a peer that are answered at once: somebody who mistypes is told so
 REFILL = 60.0  # seconds after which one of them is forgiven
-DELAY = 1.0  # seconds that the answer to any other is held back
-HELD = 2048
+DELAY = 1.0  # seconds that the answer to the next one is held back
+DOUBLES = 16  # failures after which that is twice as long
+DELAY_LIMIT = 10.0
+WORST = 64  # failures beyond those free that are remembered
+HELD = 4096
 PEERS = 1024
 LOG_EVERY = 60.0  # seconds between two records about a peer
 
@@ -64,7 +69,7 @@ class Attempts:
         self.total += 1
         peer = self._peers.pop(address, None) or _Peer(0.0, now)
         peer.failures = max(0.0, peer.failures - (now - peer.last) / REFILL) + 1
-        peer.failures = min(peer.failures, 4.0 * FREE)
+        peer.failures = min(peer.failures, float(FREE + WORST))
         peer.last = now
         peer.unlogged += 1
         self._peers[address] = peer
@@ -73,7 +78,12 @@ class Attempts:
         return Verdict(self._delay(peer), self._log(peer, now))
 
     def _delay(self, peer: _Peer) -> float:
-        return DELAY if peer.failures > FREE and self._held < HELD else 0.0
+        beyond = peer.failures - FREE
+        if beyond <= 0 or self._held >= HELD:
+            return 0.0
+        # Not all at once: they came together.
+        spread = random.uniform(0.75, 1.25)  # noqa: S311 - nothing is to be guessed
+        return spread * min(DELAY_LIMIT, DELAY * math.pow(2.0, (beyond - 1) / DOUBLES))
 
     def _log(self, peer: _Peer, now: float) -> int:
         if peer.logged is not None and now - peer.logged < LOG_EVERY:

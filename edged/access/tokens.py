@@ -19,6 +19,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -147,6 +148,20 @@ def _parse(fields: Mapping[str, Any]) -> Pair:
     if not NAME.fullmatch(fields["name"]):
         raise ValueError(f"{fields['name']!r} is no name")
     return Pair(fields["name"], Role.named(fields["role"]), tokens)
+
+
+def check_usable(state: Path, listen: str) -> None:
+    """Checks that there is a token for callers at the address ``listen``, who need one.
+
+    Raises:
+        ConfigError: there is none, so that nobody could call.
+    """
+    if not read(path(state)).usable(time.time()):
+        raise ConfigError(
+            f"cannot listen on {listen}: nobody could call, since there is no token in "
+            f"{path(state)} and no client certificates are asked for; use 'edged tokens create "
+            "NAME --role predict', or set tls.client_cert"
+        )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 from edged.bench import figures, load
 from edged.bench.echo import METHOD, echo_server
 from edged.bench.load import OK, Shot, Span
-from edged.bench.target import Target
+from edged.bench.target import Reach, Target
 from edged.errors import RequestError
 
 
@@ -85,7 +85,11 @@ class Measured:
 
 
 def measure(
-    address: str, body: bytes, plan: Plan, say: Callable[[str], None] = lambda _: None
+    address: str,
+    body: bytes,
+    plan: Plan,
+    say: Callable[[str], None] = lambda _: None,
+    reach: Reach | None = None,
 ) -> Measured:
     """Loads the server at ``address`` with requests of those bytes.
 
@@ -94,17 +98,20 @@ def measure(
         body: a PredictRequest.
         plan: how much.
         say: told what is done next.
+        reach: TLS and metadata for the server.
 
     Raises:
         RequestError: the server does not answer such a request at all.
         DeviceError: the echo server does not start.
     """
-    return load.run(_measure(address, body, plan, say))
+    return load.run(_measure(address, body, plan, say, reach))
 
 
-async def _measure(address: str, body: bytes, plan: Plan, say: Callable[[str], None]) -> Measured:
+async def _measure(
+    address: str, body: bytes, plan: Plan, say: Callable[[str], None], reach: Reach | None
+) -> Measured:
     before = os.getloadavg()[0]
-    async with Target(address, body, plan.deadline, plan.connections) as target:
+    async with Target(address, body, plan.deadline, plan.connections, reach=reach) as target:
         first = await target.send(0)
         if first.code != OK:
             raise RequestError(first.code, f"cannot load {address}: {first.detail}")

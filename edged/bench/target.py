@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 import grpc
@@ -23,6 +24,26 @@ def picture_request(name: str, picture: bytes) -> bytes:
     return request.SerializeToString()
 
 
+@dataclass(frozen=True)
+class Reach:
+    """How a server is reached.
+
+    Attributes:
+        credentials: for TLS; None for connections in the clear.
+        metadata: of every call.
+    """
+
+    credentials: grpc.ChannelCredentials | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def channel(self, address: str) -> grpc.aio.Channel:
+        """Returns a channel with a connection of its own."""
+        options = (*OPTIONS, *_OWN)
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, self.credentials, options=options)
+
+
 class Target:
     """Connections to a server, and the request that goes over them.
 
@@ -32,6 +53,7 @@ class Target:
         deadline: seconds; the server is told.
         connections: how many; the callers are spread over them.
         method: that is called.
+        reach: TLS and metadata; None for a server in the clear that asks for nothing.
     """
 
     def __init__(
@@ -41,12 +63,12 @@ class Target:
         deadline: float,
         connections: int = 1,
         method: str = PREDICT,
+        reach: Reach | None = None,
     ) -> None:
+        reach = reach or Reach()
+        self._metadata = reach.metadata
         self._body, self._deadline = body, deadline
-        self._channels = [
-            grpc.aio.insecure_channel(address, options=(*OPTIONS, *_OWN))
-            for _ in range(connections)
-        ]
+        self._channels = [reach.channel(address) for _ in range(connections)]
         self._calls: Sequence[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
             channel.unary_unary(method) for channel in self._channels
         ]
@@ -65,7 +87,9 @@ class Target:
 
     async def send(self, caller: int) -> Reply:
         """Sends the request once."""
-        call = self._calls[caller % len(self._calls)](self._body, timeout=self._deadline)
+        call = self._calls[caller % len(self._calls)](
+            self._body, timeout=self._deadline, metadata=self._metadata
+        )
         try:
             answer = await call
         except grpc.aio.AioRpcError as exc:

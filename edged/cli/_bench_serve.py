@@ -13,11 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edged.cli import _token
 from edged.cli._table import table
 from edged.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from edged.bench.serve import Measured, Plan
+    from edged.bench.target import Reach
     from edged.client import Client
 
 HELP = "load a server: latency by percentile, stages, throughput, beside a bare gRPC echo"
@@ -44,6 +46,7 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
         metavar="HOST:PORT|unix:PATH",
         help="the server there, with the model it has, instead of one started for this",
     )
+    _token.add_arguments(group)
     group.add_argument(
         "--model",
         default="resnet50",
@@ -101,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         address, name, facts = _server(args, stack)
         body = picture_request(args.input or name, picture)
-        found = measure(address, body, plan, _say)
+        found = measure(address, body, plan, _say, _reach(args))
     settings = {"picture_bytes": len(picture), "request_bytes": len(body), **_settings(plan)}
     document = {"schema": 1, **facts, "settings": settings, **found.figures()}
     if args.plot is not None and found.series():
@@ -149,13 +152,22 @@ def _settings(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _reach(args: argparse.Namespace) -> Reach | None:
+    """Returns how the server that was named is reached."""
+    from edged.bench.target import Reach
+    from edged.client.channel import authorization, credentials
+
+    if args.target is None:
+        return None
+    token = _token.read_token(args.token) if args.token else None
+    return Reach(credentials(args.tls) if args.tls else None, authorization(token))
+
+
 def _server(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[str, str, Any]:
     """Returns where the server is, the name of its input, and what is known about it."""
-    from edged.client import Client
-
     facts: dict[str, Any] = {"machine_kind": platform.machine(), "cpus": _cpus()}
     if args.target is not None:
-        with Client(args.target) as client:
+        with _token.client(args.target, args) as client:
             client.wait_ready(READY_LIMIT)
             name = args.input or _input(client)
         return args.target, name, facts | {"target": args.target}

@@ -76,9 +76,9 @@ class Control:
         # No deadline: it waits for what is under way.
         return self._ask("Undeploy", request, messages.UndeployReply, timeout=None).digest
 
-    def status(self) -> messages.StatusReply:
-        """Returns what the daemon is doing."""
-        return self._ask("Status", messages.StatusRequest(), messages.StatusReply)
+    def status(self, timeout: float = TIMEOUT) -> messages.StatusReply:
+        """Returns what the daemon is doing, within so many seconds."""
+        return self._ask("Status", messages.StatusRequest(), messages.StatusReply, timeout)
 
     def history(self, limit: int) -> list[messages.Record]:
         """Returns the newest records, newest first; all of them if ``limit`` is 0."""

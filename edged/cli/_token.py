@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TOKEN_LIMIT = 4096  # bytes; a server takes 8 KiB of metadata in all
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Adds the flags that say who we are to a server, and whom we believe there."""
     parser.add_argument(
         "--tls",

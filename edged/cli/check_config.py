@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edged.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edged.config import Config, Examined, Problem
 
 HELP = "check the configuration: file, EDGED_* variables, and the files they name"
 
@@ -22,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     from edged import config
 
     examined = config.examine({}, file=arguments.file)
+    if examined.config is not None:
+        examined.problems += _files(examined, examined.config)
     warnings = config.unknown_variables()
     if arguments.json:
         facts = {
@@ -39,3 +49,35 @@ def run(arguments: argparse.Namespace) -> int:
         told = f"{count} problem{'s' if count > 1 else ''}" if count else "nothing is wrong"
         print(f"{what}: {told}")
     return 2 if examined.problems else 0
+
+
+def _files(examined: Examined, settings: Config) -> Iterator[Problem]:
+    """Yields what is wrong with the files that the settings name, by the setting."""
+    from edged.access import certificates, tokens
+    from edged.config import Problem, is_gated
+    from edged.oci.reference import check_host
+
+    tls = settings.tls
+    checks: list[tuple[str, Callable[[], object]]] = []
+    if tls.cert_file and tls.key_file:
+        files = (tls.cert_file, tls.key_file, tls.client_ca_file)
+        checks.append(("tls.cert_file", lambda: certificates.load_server(*files)))
+    if deny_file := tls.deny_file:
+        checks.append(("tls.deny_file", lambda: certificates.denied(deny_file)))
+    if is_gated(settings) and tls.client_cert == "off":
+        checks.append(("listen", lambda: tokens.check_usable(settings.state_dir, settings.listen)))
+    checks += [
+        (name, functools.partial(check_host, each.key.path[1], each.key.path[1]))
+        for name, each in examined.settings.items()
+        if each.key.path[0] == "registries"
+    ]
+    told: set[str] = set()
+    for key, check in checks:
+        try:
+            check()
+        except ConfigError as exc:
+            if str(exc) not in told:  # once for each, not for each of its keys
+                told.add(str(exc))
+                found = examined.settings[key]
+                source = str(examined.file) if found.line is not None else found.origin
+                yield Problem(source, str(exc), found.line, key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from edged.cli import _control, _held, _link, history
+from edged.cli import _control, _held, _link, _watch, history
 
 if TYPE_CHECKING:
     from edged import messages
@@ -18,15 +19,40 @@ HELP = "show state, model, kernels and counters of the daemon"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_pace,
+        const=_watch.SECONDS,
+        metavar="SECONDS",
+        help="again and again, with rates, until ctrl-C; with --json an object a line "
+        f"(default: every {_watch.SECONDS:g} s)",
+    )
     _control.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Shows the status; returns 0 whenever the daemon answers."""
     with _control.Control(arguments) as control:
+        if arguments.watch is not None:
+            ask = functools.partial(control.status, _watch.PATIENCE)
+            as_json = facts if arguments.json else None
+            return _watch.watch(ask, table, as_json, arguments.watch)
         status = control.status()
     print(json.dumps(facts(status), indent=2) if arguments.json else table(status))
     return 0
+
+
+def _pace(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _watch.LEAST <= seconds <= _watch.MOST:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds from {_watch.LEAST:g} to {_watch.MOST:g}, got {text!r}"
+        )
+    return seconds
 
 
 def facts(status: messages.StatusReply) -> dict[str, Any]:

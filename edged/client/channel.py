@@ -41,7 +41,7 @@ def connect(target: str, tls: Tls | None, token: str | None) -> grpc.Channel:
     here = is_local(target)
     options = (*OPTIONS, *_DIRECT) if here else OPTIONS
     if tls is not None:
-        return grpc.secure_channel(target, _credentials(tls), options=options)
+        return grpc.secure_channel(target, credentials(tls), options=options)
     if token is not None and not here:
         raise ConfigError(
             f"cannot send a token to {target} in the clear: whoever is on the way could read it; "
@@ -81,7 +81,15 @@ def is_local(target: str) -> bool:
         return host == "localhost"
 
 
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+def credentials(tls: Tls) -> grpc.ChannelCredentials:
+    """Returns grpc's credentials.
+
+    Args:
+        tls: as ``connect`` takes it.
+
+    Raises:
+        ConfigError: a file cannot be read, or there are too few.
+    """
     if isinstance(tls, grpc.ChannelCredentials):
         return tls
     files = [tls] if isinstance(tls, str | Path) else list(tls)

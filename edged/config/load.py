@@ -182,4 +182,7 @@ def _choose_file(given: Path | None, environ: Mapping[str, str], default: Path) 
         return given
     if environ.get("EDGED_CONFIG"):
         return Path(environ["EDGED_CONFIG"])
-    return default if default.exists() else None
+    try:
+        return default if default.exists() else None
+    except OSError as exc:  # a folder that one may not look into
+        raise ConfigError(f"cannot read {default}: {exc.strerror}") from exc

@@ -118,7 +118,9 @@ class Config:
     tls: Tls = table(Tls, "Certificates of the TCP port.")
     auth: Auth = table(Auth, "Who may call over TCP. Tokens are made by 'edged tokens'.")
     sockets: Sockets = table(Sockets, "Who may open the Unix sockets.")
-    limits: Limits = table(Limits, "Against floods over TCP.")
+    limits: Limits = table(
+        Limits, "Against floods over TCP; they count where callers have to show who they are."
+    )
     mqtt: Mqtt = table(Mqtt, "The controller that pushes models and is reported to, over MQTT.")
     registries: Mapping[str, Mapping[str, Any]] = entries(
         Registry,

@@ -104,7 +104,7 @@ class Sockets:
 
 @dataclass(frozen=True)
 class Limits:
-    """``[limits]``: against floods over TCP."""
+    """``[limits]``: against floods over TCP, where callers have to show who they are."""
 
     connections: int = setting(
         kinds.whole(1, 65536), 256, "Open connections; further ones are closed at once."
@@ -125,7 +125,7 @@ class Limits:
     body: float = setting(
         kinds.number(0.1, 3600, "seconds"),
         30.0,
-        "For a request to arrive whole, where callers need credentials.",
+        "For a request to arrive whole.",
         unit="seconds",
     )
 

@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from edged.deploy.types import Slot
-from edged.model.service import Condition, Service
+from edged.model.condition import Condition
+from edged.model.service import Service
 from edged.osutil import systemd
 from edged.rpc.latency import Latencies
 

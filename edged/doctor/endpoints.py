@@ -12,6 +12,7 @@ from pathlib import Path
 from edged.config.mqtt import SECRETS, Mqtt
 from edged.config.settings import Config
 from edged.doctor.reach import Tls
+from edged.errors import ConfigError
 from edged.oci.registries import Access, Registries, is_loopback
 
 MQTT_PORT, MQTT_TLS_PORT = 1883, 8883  # IANA
@@ -77,6 +78,17 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
         path = getattr(config.mqtt, f"{name}_file")
         if path is not None:
             yield f"{name.replace('_', ' ')} of [mqtt]", path
+
+
+def mqtt_secrets(config: Config) -> Iterator[str]:
+    """Yields the secrets of ``[mqtt]``; of a connection string also the key in it."""
+    for name in SECRETS:
+        try:
+            text = config.mqtt.secret(name)
+        except ConfigError:
+            continue  # what cannot be read here does not get out either
+        yield text
+        yield from (part.partition("=")[2] for part in text.split(";") if "Key=" in part)
 
 
 def registries(config: Config) -> Iterator[tuple[str, Registries]]:

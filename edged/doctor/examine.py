@@ -65,6 +65,9 @@ def _findings(check: Check, world: World) -> list[Finding]:
         return [skipped(str(exc))]
     except EdgedError as exc:
         return [error(str(exc), "do what the reason says")]
+    except PermissionError as exc:
+        what = exc.filename or "what this is about"
+        return [skipped(f"you may not look at {what}; run edged doctor as root")]
     except Exception as exc:  # noqa: BLE001 - a check that fails must not break the others
         return [error(f"the check itself failed: {exc!r}", _FAULT)]
     listed = [found] if isinstance(found, Finding) else list(found)

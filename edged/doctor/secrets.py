@@ -29,6 +29,7 @@ def known(world: World) -> Iterator[str]:
         return
     for _, path in endpoints.secret_files(examined.config):
         yield _content(path)
+    yield from endpoints.mqtt_secrets(examined.config)
     for table in examined.config.registries.values():
         password = str(table.get("password") or "")
         if not password and table.get("password_file"):

@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 
 from edged.model.process import ModelProcess
-from edged.model.service import Condition, Service
+from edged.model.condition import Condition
+from edged.model.service import Service
 
 logger = logging.getLogger(__name__)
 

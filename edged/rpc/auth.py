@@ -14,14 +14,13 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import datetime as dt
 import logging
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -32,12 +31,11 @@ from edged.access.roles import Caller, Role
 from edged.access.watched import Watched
 from edged.config.tables import Tls
 from edged.errors import RequestError
-from edged.rpc import interceptors
+from edged.rpc import callers, interceptors
 from edged.rpc.interceptors import Context
 
 logger = logging.getLogger(__name__)
 
-CALLER: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
 Denied: TypeAlias = Watched[frozenset[str]]
 KNOWN_LIMIT = 256  # callers' certificates that need not be parsed again
 UNKNOWN = (
@@ -84,10 +82,6 @@ class Policy:
         self._tokens.refresh()
         if self._denied is not None:
             self._denied.refresh()
-
-    def has_tokens(self) -> bool:
-        """Whether there is a token that counts."""
-        return self._tokens.content.usable(time.time())
 
     def identify(self, pem: bytes | None, token: str | None, peer: str) -> Caller:
         """Returns who calls.
@@ -227,7 +221,7 @@ class Gate(grpc.aio.ServerInterceptor):
             RequestError: UNAUTHENTICATED or PERMISSION_DENIED.
         """
         try:
-            CALLER.set(self._check(context, needed))
+            callers.CURRENT.set(self._check(context, needed))
         except RequestError as exc:
             if exc.code == "UNAUTHENTICATED":
                 await self._slow_down(context.peer(), exc)
@@ -238,7 +232,7 @@ class Gate(grpc.aio.ServerInterceptor):
         peer = urllib.parse.unquote(context.peer())
         caller = self._policy.identify(pem, _token(context), peer)
         if caller.role < needed:
-            refuse(caller, needed)
+            callers.refuse(caller, needed)
         return caller
 
     async def _slow_down(self, peer: str, error: RequestError) -> None:
@@ -280,22 +274,3 @@ def _token(context: Context) -> str | None:
     if len(sent) > 1 or scheme.lower() != "bearer" or not token.strip():
         raise RequestError("UNAUTHENTICATED", UNKNOWN)
     return token.strip()
-
-
-def require(role: Role) -> None:
-    """Checks what a method takes beside what its name says.
-
-    Raises:
-        RequestError: PERMISSION_DENIED.
-    """
-    caller = CALLER.get()
-    if caller is not None and caller.role < role:
-        refuse(caller, role)
-
-
-def refuse(caller: Caller, needed: Role) -> NoReturn:
-    """Raises what a caller without the role is told."""
-    raise RequestError(
-        "PERMISSION_DENIED",
-        f"{caller.name} has the role {caller.role.label}; this takes {needed.label}",
-    )

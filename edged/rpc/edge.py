@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -16,12 +17,14 @@ from edged.access import tokens
 from edged.access.attempts import Attempts
 from edged.access.audit import Audit
 from edged.config import Config, is_gated, split_address
-from edged.errors import ConfigError
 from edged.rpc import control
-from edged.rpc.auth import Gate, Policy
 from edged.rpc.operators import Local, Recorded
-from edged.rpc.server import CONTROL_LIMIT, GATED_STREAMS, STREAMS, Server, allow_descriptors
-from edged.rpc.tls import Certificates
+from edged.rpc.server import CONTROL_LIMIT, GATED_STREAMS, MESSAGE_LIMIT, Server, allow_descriptors
+
+if TYPE_CHECKING:
+    from edged.config.tables import Tls
+    from edged.rpc.auth import Gate, Policy
+    from edged.rpc.tls import Certificates
 
 
 class Edge:
@@ -43,28 +46,30 @@ class Edge:
         operations: control.Operations,
     ) -> None:
         self.recorded = Recorded(operations, Audit(config.state_dir))
-        self._certificates = Certificates(config.tls) if config.tls.cert_file else None
+        self._certificates = _certificates(config.tls)
         self._policy: Policy | None = None
         operators = control.handlers(self.recorded)
         gate = self._gate(config) if is_gated(config) else None
         remote = [operators] if gate is not None and config.auth.remote_control else []
-        allow_descriptors(2 * config.limits.connections)
-        streams = STREAMS if gate is None else GATED_STREAMS
-        self._tcp = Server([*services, *remote], limits=config.limits, streams=streams, gate=gate)
-        self._local = Server(services, limits=config.limits)
-        local = Local(config.control_socket)
-        self._control = Server([operators], CONTROL_LIMIT, limits=config.limits, gate=local)
+        # Who is on this host could exhaust it anyway; applications there keep as many connections
+        # as they like.
+        if gate is None:
+            self._tcp = Server(services)
+        else:
+            limits = config.limits
+            allow_descriptors(limits.connections)
+            self._tcp = Server([*services, *remote], MESSAGE_LIMIT, limits, GATED_STREAMS, gate)
+        self._local = Server(services)
+        self._control = Server([operators], CONTROL_LIMIT, gate=Local(config.control_socket))
         self._listen(config)
 
     def _gate(self, config: Config) -> Gate:
-        self._policy = policy = Policy(config.state_dir, config.tls)
-        if config.tls.client_cert == "off" and not policy.has_tokens():
-            raise ConfigError(
-                f"cannot listen on {config.listen}: nobody could call, since there is no token in "
-                f"{tokens.path(config.state_dir)} and no client certificates are asked for; use "
-                "'edged tokens create NAME --role predict', or set tls.client_cert"
-            )
-        return Gate(policy, Attempts(time.monotonic), config.limits.body)
+        from edged.rpc.auth import Gate, Policy
+
+        self._policy = Policy(config.state_dir, config.tls)
+        if config.tls.client_cert == "off":
+            tokens.check_usable(config.state_dir, config.listen)
+        return Gate(self._policy, Attempts(time.monotonic), config.limits.body)
 
     def _listen(self, config: Config) -> None:
         credentials = self._certificates.credentials() if self._certificates else None
@@ -102,3 +107,13 @@ class Edge:
         if self._policy is not None:
             self._policy.change(config.tls, denied)
             self._policy.refresh()
+
+
+def _certificates(tls: Tls) -> Certificates | None:
+    """Returns what the TCP port shows, if it speaks TLS."""
+    if tls.cert_file is None:
+        return None
+    # Only then: what parses certificates takes as long to import as all else here.
+    from edged.rpc.tls import Certificates
+
+    return Certificates(tls)

@@ -21,8 +21,7 @@ from edged.access.audit import Act, Audit
 from edged.access.roles import Caller, Role
 from edged.deploy.types import Options, Progress
 from edged.errors import EdgedError
-from edged.rpc import peers
-from edged.rpc.auth import CALLER, require
+from edged.rpc import callers, peers
 
 if TYPE_CHECKING:
     from edged import messages
@@ -50,7 +49,7 @@ class Local(grpc.aio.ServerInterceptor):
         """Returns the method; it is run in the same context, where the caller is noted."""
         metadata = dict(handler_call_details.invocation_metadata or ())
         said = metadata.get(peers.PID_KEY)
-        CALLER.set(self._caller(None if said is None else str(said)))
+        callers.CURRENT.set(self._caller(None if said is None else str(said)))
         return await continuation(handler_call_details)
 
     def _caller(self, said: str | None) -> Caller:
@@ -108,7 +107,7 @@ class Recorded:
         if not clear:
             return self._operations.quarantine("")
         with self._act("quarantine clear", clear):
-            require(Role.ADMIN)
+            callers.require(Role.ADMIN)
             return self._operations.quarantine(clear)
 
     # -- what changes nothing
@@ -143,7 +142,7 @@ class Recorded:
             outcome[:] = [f"failed: {exc!r}"]
             raise
         finally:
-            caller = CALLER.get() or Caller("edged", Role.ADMIN)
+            caller = callers.CURRENT.get() or Caller("edged", Role.ADMIN)
             self.note(Act(caller.name, caller.peer or "edged", what, subject.strip(), outcome[0]))
 
     def note(self, act: Act) -> None:

@@ -32,7 +32,7 @@ OPTIONS = {
 # Answers that a caller does not read stay here: so many of them for each connection, beyond what
 # may wait (edged.rpc.front.Limits), so that a full queue is still answered as such.
 STREAMS = 1024
-GATED_STREAMS = 128  # where callers have to say who they are: so many may be held back
+GATED_STREAMS = 32  # where callers say who they are: so many answers may be held back (Attempts)
 FILES = 512  # descriptors beside those of connections
 
 

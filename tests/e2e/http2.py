@@ -54,7 +54,7 @@ class Connection:
     def begin(self) -> int:
         """Begins a request; returns its stream."""
         stream = next(self._streams)
-        self.socket.sendall(frame(HEADERS, END_HEADERS, stream, _headers()))
+        self.socket.sendall(frame(HEADERS, END_HEADERS, stream, headers()))
         return stream
 
     def send(self, stream: int, data: bytes, *, end: bool = False) -> None:
@@ -98,7 +98,8 @@ def refused(stream: int) -> bytes:
     return frame(RST_STREAM, 0, stream, struct.pack(">I", REFUSED_STREAM))
 
 
-def _headers() -> bytes:
+def headers(**more: str) -> bytes:
+    """Returns a call's headers, with more of them by name."""
     fields = {
         ":method": "POST",
         ":scheme": "http",
@@ -106,6 +107,7 @@ def _headers() -> bytes:
         ":authority": "device",
         "te": "trailers",
         "content-type": "application/grpc",
+        **more,
     }
     # Literal fields without indexing: lengths below 127 take a byte.
     return b"".join(

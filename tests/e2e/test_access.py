@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from edged import messages
 from edged.access.roles import Role
 from edged.client import Client
 from edged.errors import RequestError
@@ -205,6 +207,38 @@ def test_the_library_and_the_commands_take_tls_and_tokens(
     # The fake model's answer is no message, so that the question has got through.
     known = secured.device.edged("predict", str(picture), *flags, "--token", str(file))
     assert "UNAUTHENTICATED" not in known.stdout + known.stderr
+    load = ["--requests", "5", "--input", "images", "--json", "-"]
+    measured = secured.device.edged("bench", "serve", *flags, "--token", str(file), *load)
+    assert json.loads(measured.stdout)["load"]["answered"] == 5, measured.stderr
+
+
+def test_commands_say_that_it_is_the_certificate(shared: tuple[Secured, str]) -> None:
+    secured, _ = shared
+    picture = secured.device.folder / "x.jpg"
+    picture.write_bytes(b"x")
+    target = ["--target", secured.target, "--tls", str(secured.stranger.ca)]
+    said = secured.device.edged("predict", str(picture), *target)
+    assert said.returncode == 1
+    assert f"cannot speak TLS with {secured.target}: " in said.stderr
+
+
+def test_a_call_that_streams_ends_with_its_token(shared: tuple[Secured, str]) -> None:
+    secured, _ = shared
+    device = secured.device
+    token = secured.token("watcher", Role.PREDICT)
+    with secured.channel() as channel:
+        watch = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            messages.HealthCheckRequest.SerializeToString,
+            messages.HealthCheckResponse.FromString,
+        )
+        watching = watch(messages.HealthCheckRequest(), timeout=60, metadata=bearer(token))
+        assert next(watching).status == messages.ServingStatus.SERVING
+        secured.revoke("watcher")
+        device.undeploy()
+        with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+            next(watching)
+    deploy(secured)
 
 
 # -- operators over the network
@@ -423,6 +457,26 @@ def test_a_reload_applies_what_it_can_and_says_what_it_cannot(
     reload(device, "applied log_level, registries")
     assert device.status().state == "not_serving", "it goes on"
     wait_for(lambda: [each["what"] for each in audit(device)] == ["reload"] * 5)
+
+
+def test_the_service_manager_is_told_of_a_reload(device: Device) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.settimeout(CALL_LIMIT)
+        notices.bind(str(device.folder / "notify"))
+        device.daemon = device.spawn(notify=str(device.folder / "notify"))
+
+        def wait_told(field: str) -> dict[str, str]:
+            while True:
+                lines = notices.recv(4096).decode().split("\n")
+                told = dict(line.split("=", 1) for line in lines)
+                if told.get(field) == "1":
+                    return told
+
+        wait_told("READY")
+        before = time.monotonic_ns() // 1000
+        device.send(signal.SIGHUP)
+        assert int(wait_told("RELOADING")["MONOTONIC_USEC"]) >= before
+        wait_told("READY")
 
 
 def test_a_reload_goes_over_to_other_certificates_or_to_none_at_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 import signal
@@ -15,6 +16,9 @@ import pytest
 from edged.errors import RequestError
 from tests.e2e.device import Device
 from tests.fakes import images
+from tests.fakes.authority import Authority
+
+DAY = dt.timedelta(days=1)
 
 
 def examined(device: Device, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -186,3 +190,36 @@ def test_words_from_elsewhere_do_not_reach_the_terminal(device: Device) -> None:
     device.deploy(reference)
     done = run(device, "--group", "store")
     assert "\x1b" not in done.stdout
+
+
+def test_a_device_on_the_network_shows_the_certificate_it_is_to_show(
+    device: Device, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(short_folder / "ca")
+    good = authority.issue("good", ["localhost"], (-DAY, 90 * DAY))
+    certificate, key = short_folder / "edged.pem", short_folder / "edged.key"
+    shutil.copy(good.certificate, certificate)
+    shutil.copy(good.key, key)
+    config = short_folder / "edged.toml"
+    config.write_text(
+        'listen = "0.0.0.0:0"\nverify = "off"\n[tls]\n'
+        f'cert_file = "{certificate}"\nkey_file = "{key}"\n'
+        f'client_cert = "required"\nclient_ca_file = "{authority.ca}"\n'
+    )
+    monkeypatch.setenv("EDGED_CONFIG", str(config))
+    monkeypatch.delenv("EDGED_LISTEN")
+    device.start("--listen", "0.0.0.0:0")
+    groups = ("--group", "certificates", "--group", "service", "--group", "configuration")
+    status, found = examined(device, *groups)
+    assert status == 0, found
+    names = ("certificates/files", "certificates/served", "service/ports", "service/sockets")
+    assert levels(found, *names) == ["ok"] * 4
+    # Half of a renewal: edged keeps the certificate it has, and the doctor says what is wrong.
+    shutil.copy(authority.issue("new", ["localhost"]).certificate, certificate)
+    status, found = examined(device, *groups)
+    assert status == 1
+    assert "is not the certificate's" in found["certificates/files"]["reason"]
+    assert "another certificate" in found["certificates/served"]["reason"]
+    key.chmod(0o644)
+    _, found = examined(device, *groups)
+    assert "everybody may read" in found["configuration/secrets"]["reason"]

@@ -22,7 +22,10 @@ else:
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 VERBS = cli.verbs()
-SCRIPTS = [".ci/run", "packaging/fuzz", "packaging/quickstart", "packaging/test"]
+SCRIPTS = [
+    *(".ci/run", "packaging/debian/build", "packaging/fuzz", "packaging/quickstart"),
+    "packaging/test",
+]
 # Where a distribution is not called as what it is imported as.
 DISTRIBUTIONS = {
     "PIL": "pillow",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edged.doctor.check import Group
 from edged.doctor.checks import (
+    callers,
     certificates,
     clock,
     configuration,
@@ -24,6 +25,7 @@ GROUPS: tuple[Group, ...] = (
     configuration.GROUP,
     clock.GROUP,
     certificates.GROUP,
+    callers.GROUP,
     keys.GROUP,
     npu.GROUP,
     store.GROUP,

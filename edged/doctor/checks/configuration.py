@@ -12,6 +12,7 @@ from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warn
 from edged.doctor.world import World
 from edged.errors import ConfigError
 
+CREDENTIALS = Path("/run/credentials")  # of services, while they run (systemd.exec(5))
 VOLATILE = ("tmpfs", "ramfs", "squashfs")
 _OTHERS_WRITE, _OTHERS = stat.S_IWOTH, stat.S_IRWXO
 
@@ -49,9 +50,10 @@ def _unread(what: str, path: Path) -> Finding | None:
     try:
         mode = path.stat().st_mode
         readable = os.access(path, os.R_OK)
-    except PermissionError:
-        return None  # it is so well kept that we cannot even look
     except OSError as exc:
+        # So well kept that we cannot even look; or systemd took it away with the service.
+        if isinstance(exc, PermissionError) or CREDENTIALS in path.parents:
+            return None
         return error(f"the {what} cannot be read: {path}: {exc.strerror}", "put the file there")
     if not stat.S_ISREG(mode):
         return error(f"the {what}, {path}, is no regular file", "put a file there")

@@ -33,12 +33,20 @@ def link(world: World) -> Finding:
     """The daemon's link to its broker is up."""
     if endpoints.broker(world.config) is None:
         raise SkipError("no broker is configured")
-    found = getattr(world.status, "link", None)
-    if found is None:
+    status = world.status
+    found = getattr(status, "link", None)
+    if found is None or not status.HasField("link"):
         raise SkipError("edged says nothing of a link")
-    if found.up:
-        return ok("edged is connected")
-    return error(f"edged is not connected: {found.reason}", found.fix or "see edged's log")
+    if not found.up:
+        return error(f"edged is not connected: {found.reason}", found.fix or "see edged's log")
+    if found.outbox_fault:
+        return warning(f"edged is connected; {found.outbox_fault}", "see the store's checks")
+    if found.clock_doubt:
+        return warning(f"edged is connected; {found.clock_doubt}", "see the clock's checks")
+    if found.dropped:
+        fix = "give outbox_limit more room, or send less"
+        return warning(f"edged is connected; {found.dropped} messages were lost", fix)
+    return ok("edged is connected")
 
 
 def _missed(world: World, there: Endpoint) -> Finding | None:

@@ -33,6 +33,7 @@ from edged.mqtt.wallclock import Wallclock
 
 logger = logging.getLogger(__name__)
 
+LINK_LOST = "link lost"  # what the will says
 REREAD = 3600.0  # seconds
 METHODS, METHODS_AT_ONCE = 32, 4
 CLOCK_EVERY = 2.0  # seconds between two looks at a clock that cannot be believed
@@ -87,7 +88,7 @@ class IotHub:
     async def endpoint(self) -> Endpoint:
         """Where to connect now; has the device provisioned if need be."""
         self._account = account = await self._source.account()
-        gone = json.dumps({"event": "link lost", "device": account.client_id}).encode()
+        gone = json.dumps({"event": LINK_LOST, "device": account.client_id}).encode()
         will = Will(topics.event(account.events, kind="event"), gone, retain=False)
         self._dated = bool(account.key) or self._clock.sane
         return await self._source.endpoint(account, will)

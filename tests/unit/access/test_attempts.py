@@ -20,8 +20,10 @@ class Clock:
 def test_the_first_failures_are_answered_at_once_and_the_others_late() -> None:
     clock = Clock()
     known = Attempts(clock)
-    delays = [known.failed("10.0.0.1").delay for _ in range(8)]
-    assert delays == [0.0] * attempts.FREE + [attempts.DELAY] * 3
+    delays = [known.failed("10.0.0.1").delay for _ in range(200)]
+    assert delays[: attempts.FREE] == [0.0] * attempts.FREE
+    assert 0.75 <= delays[attempts.FREE] <= 1.25
+    assert 7.5 <= min(delays[100:]) <= max(delays[100:]) <= 12.5
     assert known.failed("10.0.0.2").delay == 0.0, "another address"
     clock.now += 10_000
     assert known.failed("10.0.0.1").delay == 0.0, "forgiven"

@@ -11,6 +11,7 @@ from edged.cli import main
 from edged.config import ALL, Examined, examine, keys, load, shipped, variable
 from edged.config.settings import Config
 from edged.errors import ConfigError
+from tests.fakes.authority import Authority
 
 ROOT = Path(__file__).resolve().parents[3]
 BAD = """\
@@ -227,3 +228,67 @@ def test_config_show_hides_secrets(
 def test_a_secret_that_cannot_be_used_is_not_shown_either(tmp_path: Path) -> None:
     (problem,) = examined(tmp_path, '[registries."r"]\npassword = 12345').problems
     assert "12345" not in str(problem)
+
+
+# -- files that settings name
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "ca")
+
+
+def checked(file: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    main(["check-config", str(file)])
+    return capsys.readouterr().out
+
+
+def test_check_config_looks_into_the_files_too(
+    tmp_path: Path,
+    authority: Authority,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file, state = tmp_path / "edged.toml", tmp_path / "state"
+    state.mkdir()
+    text = f'state_dir = "{state}"\nlisten = "0.0.0.0:5"\n[tls]\ncert_file = "ca/server.pem"\n'
+    file.write_text(text + 'key_file = "ca/none"\n')
+    assert f"{file}:4: tls.cert_file: cannot read {tmp_path}/ca/none" in checked(file, capsys)
+    file.write_text(text + 'key_file = "ca/server.key"\n')
+    assert f"{file}:2: listen: cannot listen on 0.0.0.0:5: nobody could" in checked(file, capsys)
+    main(["tokens", "create", "line4", "--role", "predict", "--config", str(file)])
+    assert (state / "tokens.json").exists(), "in the folder that the file names"
+    capsys.readouterr()
+    assert checked(file, capsys) == f"{file}: nothing is wrong\n"
+    file.write_text(text + 'key_file = "ca/server.key"\ndeny_file = "edged.toml"\n')
+    assert f"{file}:6: tls.deny_file: cannot use {file}: line 1" in checked(file, capsys)
+
+
+def test_check_config_knows_what_a_registrys_name_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "edged.toml"
+    file.write_text('[registries."http://x/"]\nusername = "u"\nmirror = "m"\n')
+    said = checked(file, capsys).splitlines()
+    assert said[0].startswith(f'{file}:2: registries."http://x/".username: cannot use ')
+    assert said[1:] == [f"{file}: 1 problem"]
+    file.write_text('[registries."x:5000"]\nusername = "u"\n')
+    assert checked(file, capsys) == f"{file}: nothing is wrong\n"
+
+
+def test_a_credential_is_where_the_service_manager_puts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[tls]\ncert_file = "credential:tls.pem"\nkey_file = "credential:tls.key"\n'
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x.service")
+    config = examined(tmp_path, text).config
+    assert config is not None
+    assert config.tls.cert_file == Path("/run/credentials/x.service/edged_tls.pem")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    config = examined(tmp_path, text).config
+    assert config is not None
+    assert config.tls.key_file == Path("/run/credentials/edged.service/edged_tls.key")
+    (problem,) = examined(tmp_path, '[tls]\ndeny_file = "credential:../x"\n').problems
+    assert "a path, or credential:NAME" in problem.message

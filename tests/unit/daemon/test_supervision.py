@@ -15,7 +15,7 @@ import pytest
 from edged.daemon import supervision
 from edged.daemon.supervision import Supervision
 from edged.deploy.types import Slot
-from edged.model.service import Condition
+from edged.model.condition import Condition
 from edged.rpc.latency import Latencies
 
 SLOT = Slot("sha256:0123456789abcdef", "oci:x", Path("/nowhere"), name="surface", version="7")

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edged.deploy import check, schema
+from edged.deploy.clock import Clock, Moment
 from edged.deploy.counters import Counters
 from edged.deploy.history import History
+from edged.deploy.hold import Holds
 from edged.deploy.quarantine import Quarantine
 from edged.deploy.store import Store
 from edged.errors import StoreError, VerifyError
 from tests.unit.deploy.stores import contents, unpack
+
+
+class Then(Clock):
+    """The clock a minute after a moment of the store, in the same boot."""
+
+    def __init__(self, since: Mapping[str, Any]) -> None:
+        self._now = Moment(since["unix"] + 60, since["boot"], since["up"] + 60)
+
+    def now(self) -> Moment:
+        return self._now
+
 
 OLDER = range(1, schema.LAYOUT + 1)
 
@@ -40,6 +55,9 @@ def test_a_store_that_an_older_version_wrote_opens_with_all_that_is_in_it(
     assert [each.name for each in Quarantine(state).entries] == ["bad"]
     with pytest.raises(VerifyError, match="one with counter 2 was in service"):
         Counters(state).check("two", "", 1)
+    hold = Holds(state, Then(json.loads((state / "hold.json").read_bytes())["since"])).current
+    assert hold is not None
+    assert (hold.owner, hold.reason) == ("line4", "audit")
     assert not list(state.glob("*.damaged"))
 
 

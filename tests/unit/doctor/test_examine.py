@@ -37,6 +37,7 @@ def test_a_check_that_breaks_is_an_error_and_the_others_go_on(tmp_path: Path) ->
         fail(SystemExit(3)),
         fail(StoreError("cannot read x")),
         fail(SkipError("there is none")),
+        fail(PermissionError(13, "Permission denied", "/var/lib/edged")),
         Check("two", lambda world: [ok("a"), warning("b", "c")]),
         Check("none", lambda world: []),
     )
@@ -45,11 +46,13 @@ def test_a_check_that_breaks_is_an_error_and_the_others_go_on(tmp_path: Path) ->
         "error",
         "error",
         "skipped",
+        "skipped",
         "ok",
         "warning",
         "skipped",
     ]
     assert "ZeroDivisionError('by zero')" in found[0].finding.reason
+    assert "/var/lib/edged; run edged doctor as root" in found[4].finding.reason
     assert found[2].finding.reason == "cannot read x"
     assert all(each.finding.fix for each in found[:3])
 
