@@ -18,8 +18,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from edged.model.process import ModelProcess
 from edged.model.condition import Condition
+from edged.model.process import ModelProcess
 from edged.model.service import Service
 
 logger = logging.getLogger(__name__)
