@@ -23,6 +23,7 @@ import grpc
 import pytest
 
 from edged.deploy import check
+from edged.deploy.store import Store
 from edged.errors import RequestError
 from edged.messages.calls import request_error
 from tests.e2e.aftermath import assert_clean, ends, workers
@@ -61,7 +62,7 @@ class Site:
         self.disk = folder / "disk"
         self._made = 0
         with self.device() as device:
-            device.start()
+            device.start("--window", "0")  # none is open when the next one starts on this disk
             for name in (BEFORE, OLD):
                 assert device.deploy(self.references[name])[-1].state == "committed"
             device.stop()
@@ -91,9 +92,9 @@ class Site:
         file.unlink(missing_ok=True)
         return found
 
-    def kill_at(self, number: int, who: str) -> None:
-        """Has somebody killed at the so-many-th failpoint from now on."""
-        (self.points / "new").write_text(f"{number} {who}")
+    def kill_at(self, point: int | str, who: str) -> None:
+        """Has somebody killed at the so-many-th failpoint from now on, or the first so called."""
+        (self.points / "new").write_text(f"{point} {who}")
         (self.points / "new").rename(self.points / "kill")
 
     @contextlib.contextmanager
@@ -184,8 +185,10 @@ class Scenario:
 
 def rotten(site: Site, disk: Path) -> None:
     """The files of the model in service are not what its image holds."""
-    for path in (disk / "models").glob("*/program.npu"):
-        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    current = Store(disk).current
+    assert current is not None
+    path = current.folder / "program.npu"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
 
 
 def left(site: Site, disk: Path) -> None:
@@ -247,12 +250,12 @@ class Runs:
             device.stop()
             return site.passed()
 
-    def daemon_killed(self, number: int) -> str:
+    def daemon_killed(self, point: int | str) -> str:
         """Kills the daemon at a failpoint; returns its name, empty if it was not reached."""
         scenario, site = self.scenario, self.site
         with site.device(self.disk) as device:
             if scenario.from_start:
-                site.kill_at(number, "daemon")
+                site.kill_at(point, "daemon")
                 with contextlib.suppress(AssertionError, RequestError):
                     device.start(*scenario.flags)
                     scenario.work(device, site)
@@ -260,7 +263,7 @@ class Runs:
                 device.start(*scenario.flags)
                 ask(device)
                 site.passed()
-                site.kill_at(number, "daemon")
+                site.kill_at(point, "daemon")
                 with contextlib.suppress(AssertionError, RequestError):
                     scenario.work(device, site)
             if (site.points / "kill").exists():
@@ -269,7 +272,7 @@ class Runs:
             assert device.wait() == -signal.SIGKILL
             name = site.passed()[-1]
             assert all(ends(int(worker.name)) for worker in workers(device))
-            self._survive(device, f"killed at {name}, number {number}")
+            self._survive(device, f"killed at {name}, point {point}")
             return name
 
     def _survive(self, device: Device, what: str) -> None:
@@ -349,10 +352,10 @@ def test_the_daemon_may_be_killed_at_any_durable_step(
     reached = [runs.daemon_killed(number) for number in numbers]
     print(f"{len(passed)} failpoints, {len(set(passed))} names, {len(numbers)} kills")
     # What happens beside each other comes in another order each time.
-    assert reached.count("") <= len(numbers) // 20 + 1
+    assert reached.count("") <= len(numbers) // 10 + 1
     if pytestconfig.getoption("--long"):
-        missed = {passed[number] for number in numbers} - {*reached}
-        assert len(missed) <= 2, missed
+        for name in sorted({passed[number] for number in numbers} - {*reached}):
+            assert runs.daemon_killed(name) == name
 
 
 @pytest.mark.parametrize("who", ["serving", "candidate"])

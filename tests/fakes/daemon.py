@@ -4,8 +4,8 @@
 enters it, once: ``daemon``, the worker that is ``serving``, or the other one (``candidate``).
 
 ``EDGED_TEST_POINTS`` has a folder: each failpoint of ``edged.osutil.atomic`` that the daemon passes
-is a line of ``passed`` there. While there is a file ``kill`` with ``NUMBER WHO``, they are counted,
-from 0 on; at that one the file is removed, and WHO killed.
+is a line of ``passed`` there. While there is a file ``kill`` with ``POINT WHO``, they are counted,
+from 0 on; at that one (a number, or a name) the file is removed, and WHO killed.
 
 ``EDGED_TEST_DELAY`` has the seconds that the answer to a wrong token is held back.
 """
@@ -78,8 +78,8 @@ class Points:
             if not self._kill.exists():
                 self._counted = 0
                 return
-            number, who = self._kill.read_text().split()
-            if self._counted == int(number):
+            point, who = self._kill.read_text().split()
+            if point in (str(self._counted), name):
                 self._kill.unlink()
                 kill(who)
             self._counted += 1
