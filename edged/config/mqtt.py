@@ -183,7 +183,9 @@ def unfit(found: Mqtt) -> Iterator[tuple[str, str]]:
 def _unfit_plain(found: Mqtt) -> Iterator[tuple[str, str]]:
     if not found.host:
         yield "dialect", "plain needs host, the broker"
-    if not _NAME.fullmatch(found.device):
+    if not found.device:
+        yield "dialect", "plain needs device, the device's name in topics"
+    elif not _NAME.fullmatch(found.device):
         yield (
             "device",
             f"expected 1 to 128 letters, digits and . _ -, the first no sign, got {found.device!r}",

@@ -53,7 +53,7 @@ def test_what_is_valid(tmp_path: Path, table: str) -> None:
     ("table", "said"),
     [
         ("dialect = 'azure'", "2: mqtt.dialect: expected one of off, plain, iothub, got 'azure'"),
-        (PLAIN + "hosst = 'x'", "5: mqtt.hosst: unknown key; the nearest is mqtt.host"),
+        (PLAIN + "hosst = 'x'", "5: mqtt.hosst: unknown key 'hosst'; the nearest is 'host'"),
         (PLAIN + "port = 70000", "5: mqtt.port: expected a number from 1 to 65535, got 70000"),
         (PLAIN + "port = true", "mqtt.port: expected a number from 1 to 65535, got True"),
         (PLAIN + "keepalive = 10.5", "mqtt.keepalive: expected a number from 5 to 1177"),
@@ -66,7 +66,7 @@ def test_what_is_valid(tmp_path: Path, table: str) -> None:
         (PLAIN + "tls = false\nca_file = 'b'", "mqtt.ca_file: it needs tls = true"),
         ("dialect = 'plain'\ndevice = 'd'", "plain needs host, the broker"),
         ("dialect = 'plain'\nhost = 'h'\ndevice = 'a/b'", "device: expected 1 to 128 letters"),
-        ("dialect = 'plain'\nhost = 'h'", "mqtt.device: expected 1 to 128 letters"),
+        ("dialect = 'plain'\nhost = 'h'", "mqtt.dialect: plain needs device"),
         ("dialect = 'iothub'", "one of connection_string; id_scope and registration; host and"),
         (STRING + "id_scope = 'x'", "got both connection_string and id_scope and registration"),
         (STRING + "tls = false", "a hub is never spoken to without TLS"),
