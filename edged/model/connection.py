@@ -6,7 +6,8 @@ Invariants:
 - ``on_lost`` runs before the questions under way fail, so that whoever hears of a failed question
   already finds the model out of service.
 - A question that the worker has not read to its end fails with ``NotBegunError``. The kernel says
-  so: a Unix socket that is closed with unread data resets its other end, else it just ends it.
+  so: a Unix socket that is closed with unread data resets its other end, else it just ends it. Of
+  one that is given up it says how much there is unread.
 - The worker is not trusted: a frame that nobody asked for, or that breaks a limit, ends the link.
 - A connection that is lost holds on to nobody: with its process it is freed as soon as it is let
   go of, buffer and all, not when the collector comes by.
@@ -15,8 +16,10 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import socket
+import termios
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -107,6 +110,24 @@ class Connection(asyncio.BufferedProtocol):
         """Tells the worker to finish what it runs and leave."""
         if self.lost is None:
             self._send(Frame(Kind.STOP))
+
+    def give_up(self) -> None:
+        """Closes the link to a worker that hangs; a question that it has not read is not begun."""
+        self._fail("the worker was given up", unread=self._has_unread())
+        self.close()
+
+    def _has_unread(self) -> bool:
+        """Whether something of what was sent has not been read."""
+        transport, end = self._transport, self._end
+        if transport is None or end is None:
+            return False
+        if transport.get_write_buffer_size():
+            return True
+        try:
+            unread = fcntl.ioctl(end, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return False
+        return any(unread)
 
     def close(self) -> None:
         """Gives the link up."""

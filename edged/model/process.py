@@ -222,7 +222,7 @@ class ModelProcess:
 
     def abandon(self) -> None:
         """Gives it up: it counts as dead from now on, and whoever keeps it in service ends it."""
-        self._connection.close()
+        self._connection.give_up()
 
     # -- the NPU
 

@@ -191,6 +191,30 @@ def test_a_question_that_was_not_read_to_its_end_was_not_begun(read: int) -> Non
     linked(test)
 
 
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_question_that_one_who_is_given_up_has_not_read_was_not_begun(size: int) -> None:
+    async def test(link: Link) -> None:
+        answer = request(link, bytes(size))
+        link.connection.give_up()
+        with pytest.raises(NotBegunError, match="given up"):
+            await answer
+        assert link.lost == ["the worker was given up"]
+
+    linked(test)
+
+
+def test_a_question_that_one_who_is_given_up_has_read_was_begun() -> None:
+    async def test(link: Link) -> None:
+        answer = request(link, bytes(1000))
+        await link.worker.receive()
+        link.connection.give_up()
+        with pytest.raises(DeviceError, match="given up") as caught:
+            await answer
+        assert not isinstance(caught.value, NotBegunError)
+
+    linked(test)
+
+
 def test_a_question_to_a_worker_that_has_just_gone_was_not_begun() -> None:
     async def test(link: Link) -> None:
         link.worker.end.close()
