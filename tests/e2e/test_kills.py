@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,13 @@ from tests.fakes import images
 STATES = [state.value for state in State if state not in (ENDS - {State.COMMITTED}) | {State.KEPT}]
 # What the daemon kills itself at, and what it kills else: see tests/fakes/daemon.py.
 DAEMON, CANDIDATE, SERVING = "daemon", "candidate", "serving"
+OFTEN = ("fetch", "park", "commit")  # the other states are for --long
+
+
+def tiers(states: Sequence[str]) -> list[Any]:
+    return [
+        state if state in OFTEN else pytest.param(state, marks=pytest.mark.long) for state in states
+    ]
 
 
 @pytest.fixture
@@ -39,7 +48,7 @@ def swap(device: Device, state: str) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", tiers(STATES))
 def test_the_daemon_is_killed(serving: Device, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGED_TEST_KILL", f"{state} {DAEMON}")
     serving.start()
@@ -62,7 +71,9 @@ def test_the_daemon_is_killed(serving: Device, state: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("who", [CANDIDATE, SERVING])
-@pytest.mark.parametrize("state", ["fetch", "store", "prepare", *STATES[STATES.index("park") :]])
+@pytest.mark.parametrize(
+    "state", tiers(["fetch", "store", "prepare", *STATES[STATES.index("park") :]])
+)
 def test_a_worker_is_killed(
     serving: Device, state: str, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
