@@ -2,100 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from edged import messages
 from edged.doctor import endpoints, secrets
 from edged.doctor.checks import certificates, network
 from edged.doctor.reach import Reached
-from edged.errors import ConfigError
 from tests.unit.doctor import planted
 from tests.unit.doctor.made import Made, said, status
 
-
-@dataclass(frozen=True)
-class Table:
-    """As ``[mqtt]`` is."""
-
-    host: str = "broker.example"
-    port: int | None = None
-    tls: bool = True
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    password: str = ""
-    password_file: Path | None = None
-    connection_string: str = ""
-    connection_string_file: Path | None = None
-    shared_key: str = ""
-    shared_key_file: Path | None = None
-    group_key: str = ""
-    group_key_file: Path | None = None
-    id_scope: str = ""
-    provisioning_host: str = "provisioning.example"
-    provisioning_port: int = 8883
-
-    def secret(self, name: str) -> str:
-        path = getattr(self, f"{name}_file")
-        if path is not None and not path.exists():
-            raise ConfigError(f"cannot read {name} {path}")
-        return str(path.read_text().strip() if path else getattr(self, name))
+PLAIN = {"dialect": "plain", "host": "broker.example", "device": "cam"}
 
 
-@pytest.fixture
-def mqtt(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets what the configuration has as ``[mqtt]``."""
-
-    def set_(**changes: Any) -> None:
-        monkeypatch.setattr(endpoints, "_mqtt", lambda config: replace(Table(), **changes))
-
-    return set_
+def toml(**keys: Any) -> str:
+    """The table ``[mqtt]``."""
+    return "[mqtt]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
-def broker(folder: Path) -> tuple[str, str, int, bool]:
-    found = endpoints.broker(Made(folder).config)
+def linked(folder: Path, keys: dict[str, Any] | None = None, **facts: Any) -> Made:
+    """A device with a link to a plain broker, and other settings of it."""
+    return Made(folder, toml(**PLAIN, **(keys or {})), **facts)
+
+
+def broker(folder: Path, **keys: Any) -> tuple[str, str, int, bool]:
+    found = endpoints.broker(Made(folder, toml(**keys)).config)
     assert found is not None
     return found.what, found.host, found.port, found.tls is not None
 
 
-def test_a_broker_is_where_its_table_says(mqtt: Any, tmp_path: Path) -> None:
-    assert endpoints.broker(Made(tmp_path).config) is None
-    mqtt()
-    assert broker(tmp_path) == ("broker", "broker.example", 8883, True)
-    mqtt(tls=False)
-    assert broker(tmp_path) == ("broker", "broker.example", 1883, False)
-    mqtt(port=8884)
-    assert broker(tmp_path)[2] == 8884
-    mqtt(host="", connection_string=planted.CONNECTION)
-    assert broker(tmp_path) == ("broker", "hub.example", 8883, True)
-    mqtt(id_scope="0ne")
-    assert broker(tmp_path) == ("provisioning service", "provisioning.example", 8883, True)
+def test_a_broker_is_where_its_table_says(tmp_path: Path) -> None:
+    assert broker(tmp_path, **PLAIN) == ("broker", "broker.example", 8883, True)
+    assert broker(tmp_path, **PLAIN, tls=False) == ("broker", "broker.example", 1883, False)
+    assert broker(tmp_path, **PLAIN, port=8884)[2] == 8884
+    hub = {"dialect": "iothub", "connection_string": planted.CONNECTION}
+    assert broker(tmp_path, **hub) == ("broker", "hub.example", 8883, True)
+    scope = {"id_scope": "0ne", "registration": "cam", "shared_key": "AAAA"}
+    there = {"dialect": "iothub", "provisioning_host": "provisioning.example"}
+    found = broker(tmp_path, **there, **scope)
+    assert found == ("provisioning service", "provisioning.example", 8883, True)
 
 
-@pytest.mark.parametrize("table", [None, SimpleNamespace(dialect="off")])
-def test_a_link_that_is_off_is_none(table: object) -> None:
-    config: Any = SimpleNamespace(mqtt=table, tls=SimpleNamespace(key_file=None), registries={})
+@pytest.mark.parametrize("text", [None, toml(dialect="off", host="broker.example")])
+def test_a_link_that_is_off_is_none(text: str | None, tmp_path: Path) -> None:
+    config = Made(tmp_path, text).config
     assert endpoints.broker(config) is None
-    assert not list(endpoints.mqtt_secrets(config))
+    assert not any(endpoints.mqtt_secrets(config))
     assert not list(endpoints.secret_files(config))
 
 
-def test_a_broker_that_cannot_be_reached_is_an_error(mqtt: Any, tmp_path: Path) -> None:
-    mqtt()
-    assert said(network.broker, Made(tmp_path)) == ("ok", "broker broker.example:8883 answers -> ")
+def test_a_broker_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
+    assert said(network.broker, linked(tmp_path)) == (
+        "ok",
+        "broker broker.example:8883 answers -> ",
+    )
     away = Reached("tcp", "cannot connect to broker.example:8883: refused", "check the port")
-    level, text = said(network.broker, Made(tmp_path, reach=away))
+    level, text = said(network.broker, linked(tmp_path, reach=away))
     assert level == "error"
     assert "refused (tcp) -> check the port" in text
-    assert said(network.link, Made(tmp_path, status=status()))[0] == "skipped"
-    mqtt(tls=False)
-    assert said(network.broker, Made(tmp_path))[0] == "warning", "in the clear, over a network"
-    mqtt(tls=False, host="localhost")
-    assert said(network.broker, Made(tmp_path))[0] == "ok"
+    assert said(network.link, linked(tmp_path, status=status()))[0] == "skipped"
+    level, _ = said(network.broker, linked(tmp_path, {"tls": False}))
+    assert level == "warning", "in the clear, over a network"
+    here = toml(**{**PLAIN, "host": "localhost"}, tls=False)
+    assert said(network.broker, Made(tmp_path, here))[0] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -109,33 +81,31 @@ def test_a_broker_that_cannot_be_reached_is_an_error(mqtt: Any, tmp_path: Path) 
     ],
 )
 def test_the_link_says_how_it_is(
-    mqtt: Any, tmp_path: Path, link: dict[str, Any], level: str, text: str
+    tmp_path: Path, link: dict[str, Any], level: str, text: str
 ) -> None:
-    mqtt()
-    usual = {"reason": "", "fix": "", "dropped": 0, "outbox_fault": "", "clock_doubt": ""}
-    said_by = SimpleNamespace(link=SimpleNamespace(**{**usual, **link}), HasField=lambda _: True)
-    got = said(network.link, Made(tmp_path, status=said_by))
+    answer = status()
+    answer.link.CopyFrom(messages.Link(**link))
+    got = said(network.link, linked(tmp_path, status=answer))
     assert got[0] == level
     assert text in got[1]
 
 
-def test_certificates_and_secrets_of_the_broker_are_looked_at(mqtt: Any, tmp_path: Path) -> None:
-    mqtt(ca_file=tmp_path / "ca.pem", cert_file=tmp_path / "c.pem", key_file=tmp_path / "c.key")
-    level, text = said(certificates.files, Made(tmp_path))
+def test_certificates_and_secrets_of_the_broker_are_looked_at(tmp_path: Path) -> None:
+    made = linked(tmp_path, {"ca_file": "ca.pem", "cert_file": "c.pem", "key_file": "c.key"})
+    level, text = said(certificates.files, made)
     assert level == "error"
     assert "ca.pem" in text
-    config = Made(tmp_path).config
-    assert ("private key of [mqtt]", tmp_path / "c.key") in list(endpoints.secret_files(config))
+    assert ("key of [mqtt]", tmp_path / "c.key") in list(endpoints.secret_files(made.config))
 
 
-def test_secrets_of_the_broker_are_known_to_the_redactor(mqtt: Any, tmp_path: Path) -> None:
+def test_secrets_of_the_broker_are_known_to_the_redactor(tmp_path: Path) -> None:
     file = tmp_path / "connection"
     file.write_text(planted.CONNECTION + "\n")
-    mqtt(connection_string_file=file, password="t0ps3cret")
-    known = list(secrets.known(Made(tmp_path)))
+    text = toml(dialect="iothub", connection_string_file=str(file), password="t0ps3cret")
+    known = list(secrets.known(Made(tmp_path, text)))
     assert {"t0ps3cret", planted.CONNECTION, planted.SAS_KEY} <= set(known)
     file.unlink()
-    assert "t0ps3cret" in list(secrets.known(Made(tmp_path)))
+    assert "t0ps3cret" in list(secrets.known(Made(tmp_path, text)))
 
 
 @pytest.mark.parametrize(
