@@ -303,6 +303,7 @@ def test_what_is_for_another_model_is_refused(
     pictures.refused(changed(lambda r: change(r.model_spec)), says, code=code)
 
 
+@pytest.mark.long
 def test_a_batch_of_a_thousand_is_served_as_its_pictures_alone(pictures: Target) -> None:
     sent = [PICTURES[index % len(PICTURES)].read_bytes() for index in range(1000)]
     alone = [scores(pictures.served(request(data))) for data in sent[: len(PICTURES)]]
@@ -348,6 +349,7 @@ def test_what_is_no_grpc_is_hung_up_on(pictures: Target, data: bytes) -> None:
     pictures.serves_on()
 
 
+@pytest.mark.long
 def test_hostile_requests_do_not_make_the_worker_grow(pictures: Target) -> None:
     bodies = [request(make()).SerializeToString() for make, _ in REFUSED.values()]
     made = [make() for make, _ in REQUESTS.values()]

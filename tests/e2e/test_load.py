@@ -173,6 +173,7 @@ def test_requests_whose_time_is_up_never_reach_the_model(
     assert after.expired - before.expired + after.cancelled - before.cancelled == 20
 
 
+@pytest.mark.long
 def test_a_caller_who_hangs_up_makes_room_for_another(
     device: Device, channel: grpc.Channel
 ) -> None:
@@ -225,6 +226,7 @@ def test_callers_who_do_not_read_their_answers_do_not_hinder_others(
         wait_until_answered(device, answered + 100)
 
 
+@pytest.mark.long
 def test_a_caller_who_reads_nothing_may_have_so_many_answers_waiting_and_no_more(
     device: Device, channel: grpc.Channel
 ) -> None:

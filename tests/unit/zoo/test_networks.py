@@ -166,6 +166,7 @@ def test_the_featurizer_alone_is_wholly_the_npus(
     assert {port.name: port.shape for port in parts.program.outputs} == {features: shape}
 
 
+@pytest.mark.long
 def test_fully_connected_layers_are_convolutions_of_the_npu_where_they_are_asked_for() -> None:
     parts = compiler.partition(exact("vgg16"), classifier="npu")
     assert (parts.pre, parts.post) == (None, None)
