@@ -233,6 +233,12 @@ environment_fits() {
         2>/dev/null)" = "$python_version" ]
 }
 
+# Compiles edged's own modules, as pip does with what it does not install as editable: where Python is
+# told to write no bytecode, and in containers, which cannot, every start would compile them anew.
+compile_modules() {
+    "$venv/bin/python" -m compileall -q edged || fail "cannot compile the modules of edged"
+}
+
 # install_edged EXTRA...: the virtual environment with edged built and installed in it.
 install_edged() {
     local sum extras status=0
@@ -242,6 +248,7 @@ install_edged() {
     flock --timeout 900 9 || fail "another run still holds build/lock after 15 minutes"
     sum=$(source_checksum)
     if installed "$sum" "$@"; then
+        compile_modules
         exec 9>&-
         return 0
     fi
@@ -264,5 +271,6 @@ install_edged() {
     "$venv/bin/python" -c 'import edged.npu._native, edged.worker.stages._image' ||
         fail "edged was installed, but its native part does not load" "see $install_log"
     echo "$sum $*" >"$stamp"
+    compile_modules
     exec 9>&-
 }

@@ -37,6 +37,8 @@ from edged.npu.sku import sku_named
 SIDE_LIMIT = 1 << 16
 ELEMENT_LIMIT = 1 << 28
 NAME_LIMIT = 1024
+MAGNITUDE = np.uint16(0x7FFF)  # the bits of a float16 without its sign
+INFINITY = np.uint16(0x7C00)  # its bits; those of NaN are larger
 
 
 def validate(listing: Listing) -> None:
@@ -210,5 +212,6 @@ def _same(one: Tensor, other: Tensor, what: str) -> None:
 def _check_constant(what: str, array: Halves, shape: tuple[int, ...]) -> None:
     if array.dtype != np.float16 or array.shape != shape:
         raise ModelError(f"{what} are {array.dtype} {array.shape}, expected float16 {shape}")
-    if not np.isfinite(array).all():
+    # By the bits: np.isfinite looks at float16 one by one, 50 ms for the weights of ResNet-50.
+    if array.size and (array.view(np.uint16) & MAGNITUDE).max() >= INFINITY:
         raise ModelError(f"{what} hold a value that is NaN, infinite or beyond float16")

@@ -9,7 +9,8 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.errors import ModelError, RequestError
-from edged.manifest import ImageStage, Manifest, NpuStage, Stage, TensorSpec
+from edged.manifest import ImageStage, Manifest, NpuStage, OnnxStage, Stage, TensorSpec
 from edged.npu.reference import Numerics
 from edged.worker import stages
 
@@ -93,10 +94,14 @@ class Pipeline:
         """
         manifest = Manifest.parse(_read(folder / "manifest.json"))
         labels = _labels(folder, manifest)
-        npu = stages.NpuStage(folder, manifest, threads=threads, isa=isa, numerics=numerics)
+        # Importing onnxruntime takes as long as packing the NPU's weights, which needs no Python.
+        with ThreadPoolExecutor(1) as beside:
+            graphs = beside.submit(_open_graphs, folder, manifest, threads)
+            npu = stages.NpuStage(folder, manifest, threads=threads, isa=isa, numerics=numerics)
         try:
             _check_shapes(manifest, npu.shapes)
-            steps = [(stage, _run_of(stage, folder, npu, threads)) for stage in manifest.stages]
+            opened = iter(graphs.result())
+            steps = [(stage, _run_of(stage, npu, opened)) for stage in manifest.stages]
         except BaseException:
             npu.close()
             raise
@@ -177,15 +182,24 @@ class Pipeline:
                 )
 
 
-def _run_of(stage: Stage, folder: Path, npu: stages.NpuStage, threads: int | None) -> Run:
-    """Returns what runs a stage, opened."""
+def _open_graphs(folder: Path, manifest: Manifest, threads: int | None) -> list[stages.OnnxStage]:
+    """Returns the stages on the CPU, opened, in the manifest's order."""
+    return [
+        stages.OnnxStage(folder / stage.model, stage.inputs, stage.outputs, threads)
+        for stage in manifest.stages
+        if isinstance(stage, OnnxStage)
+    ]
+
+
+def _run_of(stage: Stage, npu: stages.NpuStage, graphs: Iterator[stages.OnnxStage]) -> Run:
+    """Returns what runs a stage; a graph is the next one of ``graphs``."""
     if isinstance(stage, ImageStage):
         image = stages.ImageStage(stage.preprocess)
         source, target = stage.input, stage.output
         return lambda values, _names: {target: image.run(values[source])}
     if isinstance(stage, NpuStage):
         return lambda values, _names: npu.run(values)
-    return stages.OnnxStage(folder / stage.model, stage.inputs, stage.outputs, threads).run
+    return next(graphs).run
 
 
 def _check_shapes(manifest: Manifest, ports: Mapping[str, tuple[int, ...]]) -> None:
