@@ -19,7 +19,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from edged import config as configuration
@@ -29,12 +29,8 @@ from edged.daemon import status
 from edged.daemon.parts import compose
 from edged.daemon.supervision import Supervision
 from edged.deploy import check, schema
-from edged.deploy.history import Record
-from edged.deploy.hold import Hold
-from edged.deploy.quarantine import Entry
 from edged.deploy.store import Store
-from edged.deploy.types import Options, Progress
-from edged.errors import DeviceError, EdgedError, ModelError, StoreError
+from edged.errors import EdgedError, StoreError
 from edged.model.condition import Condition
 from edged.oci.registries import Registries
 from edged.osutil import atomic, lock, memory, systemd
@@ -195,6 +191,7 @@ class Daemon:
         await asyncio.sleep(0)  # lets the worker's process start; what follows blocks for a while
         # Whoever fails to shake hands is no reason for a line of grpc's in the log.
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        from edged.daemon.operations import Operations
         from edged.rpc import metadata, predict
         from edged.rpc import status as model_status
         from edged.rpc.edge import Edge
@@ -214,7 +211,7 @@ class Daemon:
             model_status.handlers(known, strict=strict),
             health.handlers(),
         ]
-        edge = Edge(self._config, services, self)
+        edge = Edge(self._config, services, Operations(self._parts, self.status, self._changed))
         await edge.start()
         return edge
 
@@ -235,7 +232,7 @@ class Daemon:
             except EdgedError as exc:
                 outcome = f"refused, the settings of before stay: {exc}"
                 logger.error("reload: %s", outcome, extra={"event": "reload_refused"})  # noqa: TRY400
-            self._edge.recorded.note(Act("a signal", "SIGHUP", "reload", outcome=outcome))
+            self._parts.recorder.note(Act("a signal", "SIGHUP", "reload", outcome=outcome))
             self._supervision.ready()
 
     def _take_over(self, new: Config) -> str:
@@ -278,71 +275,7 @@ class Daemon:
     def _remove_facts(self) -> None:
         (self._config.run_dir / "daemon.json").unlink(missing_ok=True)
 
-    # -- edged.rpc.control.Operations
-
-    async def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
-        """Queues a deployment and yields its progress to the end."""
-        async for progress in self._parts.reconciler.deploy(reference, options).watch():
-            yield progress
-
-    async def rollback(self, options: Options) -> AsyncIterator[Progress]:
-        """Queues a deployment of the previous model and yields its progress to the end."""
-        async for progress in self._parts.reconciler.rollback(options).watch():
-            yield progress
-
-    async def undeploy(self, options: Options) -> str:
-        """Takes the model out of service; returns its digest, empty if there was none."""
-        return await self._parts.reconciler.undeploy(options)
-
-    def history(self) -> list[Record]:
-        """Returns what was done, oldest first."""
-        return self._parts.records.history.records
-
-    def hold(self, owner: str, reason: str, ttl: float, *, force: bool) -> Hold:
-        """Refuses deployments for ``ttl`` seconds."""
-        taken = self._parts.records.holds.take(owner, reason, ttl, force=force)
-        self._changed()
-        return taken
-
-    def release(self) -> Hold | None:
-        """Ends the hold; returns it, None if there was none."""
-        released = self._parts.records.holds.release()
-        self._changed()
-        return released
-
-    def quarantine(self, clear: str) -> list[Entry]:
-        """Returns the images in quarantine, or those that it takes out."""
-        kept = self._parts.records.quarantine
-        if not clear:
-            return kept.entries
-        cleared = kept.clear(clear)
-        self._changed()
-        return cleared
-
-    def _changed(self) -> None:
-        if self._remote is not None:
-            self._remote.changed()
-
-    async def self_test(self) -> messages.SelfTestReply:
-        """Runs the golden test of the model in service, between requests.
-
-        Raises:
-            RequestError: no model is in service.
-        """
-        from edged import messages
-
-        slot, began, reason = self._parts.service.serving, time.monotonic(), ""
-        try:
-            await self._parts.reconciler.upkeep.self_test()
-        except (ModelError, DeviceError) as exc:
-            reason = str(exc)
-            logger.error("self-test: %s", exc, extra={"event": "self_test"})  # noqa: TRY400
-        return messages.SelfTestReply(
-            passed=not reason,
-            reason=reason,
-            digest=slot.digest if slot is not None else "",
-            elapsed_us=round((time.monotonic() - began) * 1e6),
-        )
+    # -- how it is
 
     def status(self) -> messages.StatusReply:
         """Returns what the daemon is doing."""
@@ -354,6 +287,10 @@ class Daemon:
             faults=self._store_faults,
             remote=self._remote,
         )
+
+    def _changed(self) -> None:
+        if self._remote is not None:
+            self._remote.changed()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

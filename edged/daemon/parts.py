@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from edged.access.audit import Audit
+from edged.access.recorder import Recorder
 from edged.config import Config
 from edged.containers.logs import Logs
 from edged.containers.process import ProcessRuntime
@@ -44,6 +46,7 @@ class Parts:
         catalogue: what callers may know of it.
         registries: how registries are spoken to.
         reconciler: changes what is in service.
+        recorder: of administrative acts.
         incoming: folder for images that operators hand over; None if it cannot be had.
     """
 
@@ -57,6 +60,7 @@ class Parts:
     catalogue: Catalogue
     registries: Registries
     reconciler: Reconciler[ModelProcess]
+    recorder: Recorder
     incoming: Path | None
 
 
@@ -107,6 +111,7 @@ def compose(config: Config, module: str, store: Store) -> Parts:
         catalogue=catalogue,
         registries=registries,
         reconciler=reconciler,
+        recorder=Recorder(Audit(config.state_dir)),
         incoming=incoming.prepare(config.state_dir),
     )
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edged.access.roles import Caller, Role
 from edged.config import version
 from edged.config.mqtt import Mqtt
+from edged.daemon.changes import Changes
 from edged.daemon.parts import Parts
 from edged.deploy.types import Options, Progress, Slot
 from edged.model.condition import Condition
@@ -55,13 +57,16 @@ class PartsDevice:
     Args:
         parts: of the daemon.
         meter: counts answers.
+        who: returns the controller, for the records of what it did.
     """
 
-    def __init__(self, parts: Parts, meter: Meter) -> None:
+    def __init__(self, parts: Parts, meter: Meter, who: Callable[[], Caller]) -> None:
         self.logs = parts.config.state_dir / "logs"
         self.on_change: list[Callable[[], None]] = []
         self._parts = parts
         self._meter = meter
+        self._who = who
+        self._changes = Changes(parts.reconciler, parts.recorder, who)
         self._version = version.text()
         parts.service.on_change.append(self._condition_changed)
         parts.reconciler.on_change.append(self.changed)
@@ -132,19 +137,17 @@ class PartsDevice:
             reverts=parts.reconciler.reverts + parts.reconciler.trial.reverts,
         )
 
-    async def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
+    def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
         """Queues a deployment and yields its progress to the end."""
-        async for progress in self._parts.reconciler.deploy(reference, options).watch():
-            yield progress
+        return self._changes.deploy(reference, options)
 
-    async def rollback(self, options: Options) -> AsyncIterator[Progress]:
+    def rollback(self, options: Options) -> AsyncIterator[Progress]:
         """Queues a deployment of the previous model and yields its progress to the end."""
-        async for progress in self._parts.reconciler.rollback(options).watch():
-            yield progress
+        return self._changes.rollback(options)
 
     async def undeploy(self, options: Options) -> str:
         """Takes the model out of service; returns its digest, empty if there was none."""
-        return await self._parts.reconciler.undeploy(options)
+        return await self._changes.undeploy(options)
 
     async def look_up(
         self, reference: str, credentials: Mapping[str, Credentials]
@@ -155,7 +158,10 @@ class PartsDevice:
 
     async def restart(self) -> Slot:
         """Starts the model's process anew."""
-        return await self._parts.reconciler.upkeep.restart()
+        with self._parts.recorder.act(self._who(), "restart") as outcome:
+            slot = await self._parts.reconciler.upkeep.restart()
+            outcome.text = slot.digest
+            return slot
 
     async def self_test(self) -> float:
         """Runs the golden test of the model in service."""
@@ -194,7 +200,7 @@ class Remote:
         """Keeps the link until it is cancelled."""
         while True:
             meter = Meter()
-            device = PartsDevice(self._parts, meter)
+            device = PartsDevice(self._parts, meter, self._controller)
             try:
                 self._work = _Work(self._parts, self._settings, device, meter)
                 self._fault = ""
@@ -209,6 +215,11 @@ class Remote:
                         await asyncio.wait_for(work.stop(), STOP_LIMIT)
                 device.close()
             await asyncio.sleep(AGAIN)
+
+    def _controller(self) -> Caller:
+        """Returns who acts over the link."""
+        host = self._work.host if self._work is not None else ""
+        return Caller(f"the controller at {host or 'an unknown host'}", Role.ADMIN, "mqtt")
 
     def changed(self) -> None:
         """Tells of a change that no part tells of: a hold, the quarantine."""
@@ -312,6 +323,11 @@ class _Work:
 
     def _delivery(self) -> dict[str, int]:
         return {"pending": self._outbox.pending, "dropped": self._outbox.dropped}
+
+    @property
+    def host(self) -> str:
+        """Where the link goes to, as far as that is known."""
+        return self._link.state.host
 
     def sentence(self) -> str:
         """Returns whether the link stands, in a few words."""

@@ -15,10 +15,9 @@ import grpc
 
 from edged.access import tokens
 from edged.access.attempts import Attempts
-from edged.access.audit import Audit
 from edged.config import Config, is_gated, split_address
 from edged.rpc import control
-from edged.rpc.operators import Local, Recorded
+from edged.rpc.operators import Local
 from edged.rpc.server import CONTROL_LIMIT, GATED_STREAMS, MESSAGE_LIMIT, Server, allow_descriptors
 
 if TYPE_CHECKING:
@@ -45,10 +44,9 @@ class Edge:
         services: Sequence[grpc.GenericRpcHandler],
         operations: control.Operations,
     ) -> None:
-        self.recorded = Recorded(operations, Audit(config.state_dir))
         self._certificates = _certificates(config.tls)
         self._policy: Policy | None = None
-        operators = control.handlers(self.recorded)
+        operators = control.handlers(operations)
         gate = self._gate(config) if is_gated(config) else None
         remote = [operators] if gate is not None and config.auth.remote_control else []
         # Who is on this host could exhaust it anyway; applications there keep as many connections

@@ -61,6 +61,22 @@ def has_its_life(way: Way, device: Device, good: str, bad: str, ask: Ask) -> Non
     way.want_nothing()
     way.until_gone()
     assert device.status().model.digest == ""
+    way.until(lambda: len(recorded(device)) == 3, what="a record of each act")
+    assert [(act, outcome.partition(":")[0]) for act, outcome in recorded(device)] == [
+        ("deploy", "committed"),
+        ("deploy", "reverted"),
+        ("undeploy", report["model"]["digest"].partition(":")[0]),
+    ]
+
+
+def recorded(device: Device) -> list[tuple[str, str]]:
+    """Returns what a controller is on record for: acts and how they ended."""
+    lines = (device.state / "audit.log").read_text().splitlines()
+    acts = [json.loads(line) for line in lines]
+    for act in acts:
+        assert act["who"].startswith("the controller at "), act
+        assert act["via"] == "mqtt"
+    return [(act["what"], act["outcome"]) for act in acts]
 
 
 @pytest.mark.parametrize("way", SHORT, indirect=True)
