@@ -43,9 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     with _control.Control(arguments) as control:
         if arguments.trust is not None:
             _trust(arguments.trust)
-        with _handover.readable(reference, control.socket) as there:
+        here = reference.absolute()
+        with _handover.readable(here, control.socket) as there:
             request = messages.DeployRequest(
                 reference=str(there),
+                origin="" if there == here else str(here),
                 force=arguments.force,
                 allow_downgrade=arguments.allow_downgrade,
             )

@@ -37,7 +37,7 @@ class Changes:
         Raises:
             RequestError: the device is held, or edged is stopping.
         """
-        with self._act("deploy", options, reference) as outcome:
+        with self._act("deploy", options, options.origin or reference) as outcome:
             async for progress in self._reconciler.deploy(reference, options).watch():
                 outcome.text = _told(progress)
                 yield progress

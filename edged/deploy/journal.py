@@ -60,6 +60,7 @@ class Journal:
                     allow_downgrade=fields["allow_downgrade"] is True,
                     digest=str(fields.get("wanted_digest", "")),
                     counter=_number(fields.get("wanted_counter")),
+                    origin=str(fields.get("origin", "")),
                 ),
                 int(fields["attempts"]),
                 str(fields["digest"]),
@@ -78,6 +79,7 @@ class Journal:
             allow_downgrade=options.allow_downgrade,
             wanted_digest=options.digest,
             wanted_counter=options.counter,
+            origin=options.origin,
             attempts=unfinished.attempts,
             digest=unfinished.digest,
         )

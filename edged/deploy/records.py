@@ -158,7 +158,7 @@ class Records:
             Record(
                 number=0,
                 cause=unfinished.cause.value,
-                reference=unfinished.reference,
+                reference=unfinished.options.origin or unfinished.reference,
                 digest=unfinished.digest,
                 outcome=State.FAILED.value,
                 reason=reason,

@@ -118,6 +118,7 @@ class Options:
         allow_downgrade: although a newer model of the same name and key was in service.
         digest: which image it has to be; empty for whichever is there.
         counter: which one the image has to announce; None for any.
+        origin: what its image is called in reports and records; empty for its reference.
         again: whether it is another attempt at what has just failed, and nobody asked for it anew.
         credentials: by registry, for this deployment alone. They are never on the disk, so one that
             edged did not survive goes on without them.
@@ -127,6 +128,7 @@ class Options:
     allow_downgrade: bool = False
     digest: str = ""
     counter: int | None = None
+    origin: str = field(default="", compare=False)
     again: bool = field(default=False, compare=False)
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False, compare=False)
 

@@ -20,7 +20,7 @@ class Work(Generic[Candidate]):
     Attributes:
         deployment: whose work it is.
         before: what was in service when it began.
-        reference: where the image is, or came from.
+        reference: where the image is, or came from; its origin, if it has one.
         digest: of the image's manifest, empty until it is known.
         detail: for people.
         abandoned: set to end what runs in a thread early.
@@ -36,7 +36,7 @@ class Work(Generic[Candidate]):
         self.deployment = deployment
         self.before = before
         self.began = began
-        self.reference = deployment.reference
+        self.reference = deployment.options.origin or deployment.reference
         self.digest = ""
         self.detail = ""
         self.bytes_done = 0

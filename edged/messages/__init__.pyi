@@ -279,8 +279,14 @@ class DeployRequest(Message):
     reference: str
     force: bool
     allow_downgrade: bool
+    origin: str
     def __init__(
-        self, *, reference: str = ..., force: bool = ..., allow_downgrade: bool = ...
+        self,
+        *,
+        reference: str = ...,
+        force: bool = ...,
+        allow_downgrade: bool = ...,
+        origin: str = ...,
     ) -> None: ...
 
 class Outcome(IntEnum):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edged.deploy.quarantine import Entry
 
 SERVICE = roles.CONTROL
+ORIGIN_LIMIT = 1024  # characters
 
 
 class Operations(Protocol):
@@ -59,7 +60,9 @@ def handlers(operations: Operations) -> grpc.GenericRpcHandler:
     async def deploy(
         request: messages.DeployRequest, _context: Context
     ) -> AsyncIterator[messages.DeployEvent]:
-        options = Options(request.force, request.allow_downgrade)
+        options = Options(
+            request.force, request.allow_downgrade, origin=request.origin[:ORIGIN_LIMIT]
+        )
         async for progress in operations.deploy(request.reference, options):
             yield report.event(progress)
 

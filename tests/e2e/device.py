@@ -187,11 +187,16 @@ class Device:
     # -- operators
 
     def deploy(
-        self, reference: str, *, force: bool = False, allow_downgrade: bool = False
+        self,
+        reference: str,
+        *,
+        force: bool = False,
+        allow_downgrade: bool = False,
+        origin: str = "",
     ) -> list[messages.DeployEvent]:
         """Deploys and returns all events; the last has the outcome."""
         request = messages.DeployRequest(
-            reference=reference, force=force, allow_downgrade=allow_downgrade
+            reference=reference, force=force, allow_downgrade=allow_downgrade, origin=origin
         )
         return self._events("Deploy", request)
 

@@ -334,7 +334,7 @@ def test_a_deployment_that_edged_did_not_survive_is_taken_up_again(serving: Devi
 
     def deploy() -> None:
         with contextlib.suppress(RequestError):
-            serving.deploy(slow)
+            serving.deploy(slow, origin="oci:/typed")
 
     thread = threading.Thread(target=deploy)
     thread.start()
@@ -350,7 +350,22 @@ def test_a_deployment_that_edged_did_not_survive_is_taken_up_again(serving: Devi
         ("committed", 1),
         ("committed", 2),
     ]
+    assert serving.history()[1].reference == "oci:/typed"
     assert serving.predict(b"x") == b"slow:x"
+
+
+def test_a_copy_made_for_edged_is_on_record_as_what_it_is_a_copy_of(serving: Device) -> None:
+    new, typed = images.write(serving.folder / "new", "new"), "oci-archive:/home/ann/surface.tar"
+    assert serving.deploy(new, origin=typed)[-1].state == "committed"
+    assert serving.history()[0].reference == typed
+    assert serving.status().model.reference == typed
+    serving.stop()
+    audited = (serving.state / "audit.log").read_text().splitlines()
+    assert json.loads(audited[-1])["object"] == typed
+    serving.start()
+    assert serving.deploy(f"oci:{serving.folder}/old")[-1].state == "committed"
+    assert serving.rollback()[-1].state == "committed", "from what is kept, wherever it is from"
+    assert serving.history()[0].reference == typed
 
 
 def test_what_edged_does_not_survive_three_times_is_given_up(serving: Device) -> None:

@@ -41,6 +41,8 @@ def test_three_commands_from_nothing_to_an_answer(
     assert status["verify"] == "required"
     assert fresh.show("User", "UnitFileState") == {"User": "edged", "UnitFileState": "enabled"}
     assert fresh.run("ls", "/var/lib/edged/incoming") == ""
+    record = json.loads(fresh.run("edged", "history", "--json"))[0]
+    assert record["reference"] == f"oci-archive:{PLACE}/surface.tar", "not the copy made for edged"
 
     # It comes with what belongs to a package.
     names = {e["name"] for e in json.loads(_gunzip(fresh, "edged.cdx.json.gz"))["components"]}
@@ -54,6 +56,16 @@ def test_three_commands_from_nothing_to_an_answer(
 
 def _gunzip(machine: Machine, name: str) -> bytes:
     return gzip.decompress((machine.root / "usr/share/doc/edged" / name).read_bytes())
+
+
+def test_the_device_examines_itself_and_tells_whoever_helps(device: Machine) -> None:
+    found = json.loads(device.run("edged", "doctor", "--json", status=None))
+    assert [each for each in found["results"] if each["result"] == "error"] == []
+    assert found["counts"]["ok"] >= 20
+    device.run("edged", "support-bundle", "--output", "/root/bundle.tar.gz")
+    names = device.run("tar", "-tzf", "/root/bundle.tar.gz")
+    assert "doctor.json" in names
+    assert "status.json" in names
 
 
 def test_operators_are_members_of_a_group(device: Machine) -> None:
