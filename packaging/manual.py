@@ -56,7 +56,7 @@ class Page:
         self.file = f"{name}.{section}"
         epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
         date = time.strftime("%Y-%m-%d", time.gmtime(epoch))
-        title = f'.TH {escape(name).upper()} {section} "{date}" "edged {version.text()}"'
+        title = f'.TH {escape(name).upper()} {section} "{date}" "edged {version.VERSION}"'
         self._lines = [title, ".SH NAME", f"{escape(name)} \\- {escape(lower(summary))}"]
 
     def section(self, title: str) -> None:

@@ -33,7 +33,7 @@ def build_log(model: ModelProto, rows: Sequence[ReportRow]) -> dict[str, str]:
         rows: of the build report, of which the counts are kept.
     """
     log = {
-        "edged": version.text(),
+        "edged": version.VERSION,
         "graph": _digest(model),
         "nodes": report.counts(rows),
     }

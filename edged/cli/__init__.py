@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.own_version:
         from edged.config import version
 
-        print(f"edged {version.text()}")
+        print(f"edged {version.VERSION}")
         return 0
     if parsed.verb is None:
         parser.error("say what to do, such as: edged status")

@@ -34,7 +34,7 @@ def readable(reference: Reference, control: Path | None) -> Iterator[Reference]:
     daemon itself is away.
 
     Args:
-        reference: as the operator gave it, with an absolute path.
+        reference: as the operator gave it.
         control: the daemon's control socket; None if it is on another host.
 
     Raises:
@@ -44,7 +44,7 @@ def readable(reference: Reference, control: Path | None) -> Iterator[Reference]:
     here = control is not None and not reference.remote and _is_others(control)
     folder = _incoming(control.parent) if control is not None and here else None
     if control is None or folder is None:
-        yield reference
+        yield reference.absolute()
         return
     name = f"{reference.path.name[:64]}-{secrets.token_hex(4)}.tar"
     with _Folder(folder, control) as place:

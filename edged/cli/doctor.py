@@ -121,7 +121,7 @@ def document(results: Sequence[Result]) -> dict[str, Any]:
     from edged.config import version
 
     return {
-        "version": version.text(),
+        "version": version.VERSION,
         "counts": counts(results),
         "results": [
             {

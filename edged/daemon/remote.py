@@ -67,7 +67,7 @@ class PartsDevice:
         self._meter = meter
         self._who = who
         self._changes = Changes(parts.reconciler, parts.recorder, who)
-        self._version = version.text()
+        self._version = version.VERSION
         parts.service.on_change.append(self._condition_changed)
         parts.reconciler.on_change.append(self.changed)
 

@@ -41,7 +41,7 @@ def reply(
     condition, under_way = parts.service.condition, parts.reconciler.under_way
     previous, last = parts.store.previous, records.history.last
     return messages.StatusReply(
-        version=version.text(),
+        version=version.VERSION,
         pid=os.getpid(),
         uptime_us=round(uptime * 1e6),
         state="stopping" if stopping else condition.state,

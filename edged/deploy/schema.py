@@ -39,7 +39,7 @@ def check(state: Path) -> None:
     for what, found, known in _numbers(state):
         if _is_newer(found, known):
             raise StoreError(
-                f"cannot use {state}: {what} is of version {found}, this edged ({version.text()}) "
+                f"cannot use {state}: {what} is of version {found}, this edged ({version.VERSION}) "
                 f"knows {known}{_writer(state)}; install that edged again, or give another "
                 "state_dir; nothing was changed"
             )
@@ -67,7 +67,7 @@ def mark(state: Path) -> None:
     Raises:
         StoreError: the disk failed.
     """
-    path, wanted = state / NAME, {"layout": LAYOUT, "edged": version.text()}
+    path, wanted = state / NAME, {"layout": LAYOUT, "edged": version.VERSION}
     if _read(path) != {"schema": SCHEMA, **wanted}:
         data = json.dumps({"schema": SCHEMA, **wanted}, indent=1).encode() + b"\n"
         atomic.write_file(path, data)

@@ -60,7 +60,7 @@ def make(world: World, tell: Callable[[str], None] = lambda _: None) -> bytes:
             kept.append((name, data))
         listed.append(facts)
     summary = {
-        "edged": version.text(),
+        "edged": version.VERSION,
         "unix": round(began),
         "seconds": round(time.time() - began, 1),
         "parts": listed,

@@ -24,7 +24,7 @@ def versions(_: World) -> str:
     names = sorted({"edged", *("".join(_name(each)) for each in needed)})
     return as_json(
         {
-            "edged": version.text(),
+            "edged": version.VERSION,
             "python": sys.version,
             "packages": {name: _installed(name) for name in names},
             "runc": _first_line("runc", "--version"),

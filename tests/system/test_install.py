@@ -62,8 +62,8 @@ def test_the_device_examines_itself_and_tells_whoever_helps(device: Machine) -> 
     found = json.loads(device.run("edged", "doctor", "--json", status=None))
     assert [each for each in found["results"] if each["result"] == "error"] == []
     assert found["counts"]["ok"] >= 20
-    device.run("edged", "support-bundle", "--output", "/root/bundle.tar.gz")
-    names = device.run("tar", "-tzf", "/root/bundle.tar.gz")
+    device.run("edged", "support-bundle", "--output", f"{PLACE}/bundle.tar.gz")
+    names = device.run("tar", "-tzf", f"{PLACE}/bundle.tar.gz")
     assert "doctor.json" in names
     assert "status.json" in names
 

@@ -31,7 +31,7 @@ def daemon(world: World) -> Finding:
 
 def same_version(world: World) -> Finding:
     """What runs is what is installed."""
-    running, installed = world.status.version, version.text()
+    running, installed = world.status.version, version.VERSION
     if running == installed:
         return ok(f"edged {installed}")
     fix = "restart edged, so that what is installed runs"

@@ -147,7 +147,7 @@ CASES: list[tuple[Look, dict[str, Any], str, str]] = [
         "edged deploy",
     ),
     (service.same_version, {}, "skipped", ""),
-    (service.same_version, {"status": status(version=version.text())}, "ok", ""),
+    (service.same_version, {"status": status(version=version.VERSION)}, "ok", ""),
     (service.same_version, {"status": status(version="0.0.9")}, "warning", "restart"),
     (service.ports, {}, "ok", "free"),
     (service.ports, {"can_bind": False}, "error", "somebody else listens"),
