@@ -17,9 +17,10 @@ LIMITS = {
     "limits__idle": "2",
     "limits__body": "1",
 }
-pytestmark = pytest.mark.skipif(
-    not Elsewhere.possible(), reason="cannot make a network namespace here"
-)
+pytestmark = [
+    pytest.mark.skipif(not Elsewhere.possible(), reason="cannot make a network namespace here"),
+    pytest.mark.alone,
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from edged.deploy.history import KEPT
 from tests.containers.conftest import Box
 from tests.fakes import images
 
+pytestmark = pytest.mark.alone
+
 SWAPS = 200
 LEAVE_LIMIT = 30.0  # seconds
 WARM = KEPT + 50  # swaps; until KEPT the history grows, by design, a kilobyte or two each time

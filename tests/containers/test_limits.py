@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.containers.conftest import Sandbox
+
+pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
 

@@ -20,6 +20,8 @@ from tests.e2e import hostile, http2
 from tests.e2e.device import CALL_LIMIT, Device, call, raw
 from tests.e2e.http2 import Connection, message
 
+pytestmark = pytest.mark.alone
+
 GOOD = hostile.request(hostile.GOOD).SerializeToString()
 # Keeps the model busy for a second or more.
 LONG = hostile.request(*[hostile.GOOD] * 2000).SerializeToString()

@@ -22,6 +22,8 @@ from edged.errors import DeviceError, FetchError, ModelError
 from edged.manifest import Preprocess
 from tests.unit.build import models
 
+pytestmark = pytest.mark.alone
+
 
 def test_everybody_takes_turns_and_another_one_begins_each_round() -> None:
     order: list[str] = []

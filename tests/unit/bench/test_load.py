@@ -25,6 +25,8 @@ from edged.build import assemble
 from edged.errors import RequestError, StoreError
 from tests.unit.build import models
 
+pytestmark = pytest.mark.alone
+
 
 class Server:
     """Answers one request at a time, each after ``work`` seconds; notes how many are with it."""
