@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the daemon; returns when it has stopped in an orderly way."""
+    gc.disable()  # until the daemon is up: what is made by then is there to stay
     from edged import config, daemon, log
 
     flags = {key: getattr(arguments, key) for key in config.KEYS}

@@ -107,6 +107,7 @@ class Daemon:
                 # What is loaded stays: the collector need not look at it again during requests.
                 gc.collect()
                 gc.freeze()
+                gc.enable()
                 # It counts what it finds, so that it looks at the rest again soon, not first when
                 # that has grown to a quarter of what is frozen.
                 gc.collect()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from mmap import mmap
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def _port_records(listing: Listing) -> bytes:
     return b"".join(records)
 
 
-def read(data: bytes) -> Listing:
+def read(data: bytes | mmap) -> Listing:
     """Returns the listing that bytes hold.
 
     Raises:
@@ -144,7 +145,7 @@ def read(data: bytes) -> Listing:
 class _Reader:
     """One pass over the bytes; every slice is checked against the sizes the header announces."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap) -> None:
         if len(data) < HEADER.size or data[:8] != MAGIC:
             raise ModelError(f"cannot read program: {len(data)} bytes do not begin with {MAGIC!r}")
         fields = HEADER.unpack_from(data)

@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from mmap import mmap
 from os import PathLike
 from pathlib import Path
 
@@ -43,8 +44,8 @@ class Program(Listing):
         Path(path).write_bytes(self.to_bytes())
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Program:
-        """Returns the program that the bytes hold.
+    def from_bytes(cls, data: bytes | mmap) -> Program:
+        """Returns the program that the bytes hold; its weights stay there, and are not copied.
 
         Raises:
             ModelError: they are not a valid program; the text says what is wrong and where.

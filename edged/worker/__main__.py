@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 if __name__ == "__main__":
+    # Until the model is loaded everything is there to stay: looking for garbage among it takes a
+    # tenth of the start.
+    gc.disable()
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Pictures up to the image stage's limit in one piece of memory, so that they are never copied.
     os.environ.setdefault("PILLOW_BLOCK_SIZE", "192m")

@@ -67,6 +67,7 @@ def _serve(channel: Channel, given: argparse.Namespace) -> int:
         # What is loaded stays: the collector need not look at it again while requests run.
         gc.collect()
         gc.freeze()
+        gc.enable()
         connected = channel.send(service.hello())
         while connected:
             question = channel.receive()
