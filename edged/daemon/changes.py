@@ -16,7 +16,7 @@ from edged.model.process import ModelProcess
 
 
 class Changes:
-    """What whoever may can ask for.
+    """What whoever may can ask for; operators and controllers each have more, on top of it.
 
     Args:
         reconciler: that does it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edged.access.roles import Caller, Role
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from edged.deploy.history import Record
     from edged.deploy.hold import Hold
     from edged.deploy.quarantine import Entry
-    from edged.deploy.types import Options, Progress
 
 logger = logging.getLogger(__name__)
 
 
-class Operations:
+class Operations(Changes):
     """The parts, for operators.
 
     Args:
@@ -38,22 +37,10 @@ class Operations:
         status: Callable[[], messages.StatusReply],
         changed: Callable[[], None],
     ) -> None:
+        super().__init__(parts.reconciler, parts.recorder, _caller)
         self._parts = parts
-        self._changes = Changes(parts.reconciler, parts.recorder, _caller)
         self._status = status
         self._changed = changed
-
-    def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
-        """Queues a deployment and yields its progress to the end."""
-        return self._changes.deploy(reference, options)
-
-    def rollback(self, options: Options) -> AsyncIterator[Progress]:
-        """Queues a deployment of the previous model and yields its progress to the end."""
-        return self._changes.rollback(options)
-
-    async def undeploy(self, options: Options) -> str:
-        """Takes the model out of service; returns its digest, empty if there was none."""
-        return await self._changes.undeploy(options)
 
     def history(self) -> list[Record]:
         """Returns what was done, oldest first."""
@@ -62,14 +49,14 @@ class Operations:
     def hold(self, owner: str, reason: str, ttl: float, *, force: bool) -> Hold:
         """Refuses deployments for ``ttl`` seconds."""
         subject = f"{ttl:g} s, {owner}: {reason}" + (" (forced)" if force else "")
-        with self._parts.recorder.act(_caller(), "hold", subject):
+        with self._recorder.act(_caller(), "hold", subject):
             taken = self._parts.records.holds.take(owner, reason, ttl, force=force)
             self._changed()
             return taken
 
     def release(self) -> Hold | None:
         """Ends the hold; returns it, None if there was none."""
-        with self._parts.recorder.act(_caller(), "release"):
+        with self._recorder.act(_caller(), "release"):
             released = self._parts.records.holds.release()
             self._changed()
             return released
@@ -79,7 +66,7 @@ class Operations:
         kept = self._parts.records.quarantine
         if not clear:
             return kept.entries
-        with self._parts.recorder.act(_caller(), "quarantine clear", clear):
+        with self._recorder.act(_caller(), "quarantine clear", clear):
             callers.require(Role.ADMIN)
             cleared = kept.clear(clear)
             self._changed()

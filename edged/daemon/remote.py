@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from edged.config import version
 from edged.config.mqtt import Mqtt
 from edged.daemon.changes import Changes
 from edged.daemon.parts import Parts
-from edged.deploy.types import Options, Progress, Slot
+from edged.deploy.types import Slot
 from edged.model.condition import Condition
 from edged.model.process import Facts
 from edged.mqtt import plain
@@ -51,7 +51,7 @@ LEAVE_LIMIT = 1.0  # seconds for last words
 EDGE_AGENT = "$edgeAgent"  # the module identity whose twin has deployment manifests
 
 
-class PartsDevice:
+class PartsDevice(Changes):
     """The daemon's parts, as ``edged.mqtt.device.Device``.
 
     Args:
@@ -61,12 +61,11 @@ class PartsDevice:
     """
 
     def __init__(self, parts: Parts, meter: Meter, who: Callable[[], Caller]) -> None:
+        super().__init__(parts.reconciler, parts.recorder, who)
         self.logs = parts.config.state_dir / "logs"
         self.on_change: list[Callable[[], None]] = []
         self._parts = parts
         self._meter = meter
-        self._who = who
-        self._changes = Changes(parts.reconciler, parts.recorder, who)
         self._version = version.VERSION
         parts.service.on_change.append(self._condition_changed)
         parts.reconciler.on_change.append(self.changed)
@@ -137,18 +136,6 @@ class PartsDevice:
             reverts=parts.reconciler.reverts + parts.reconciler.trial.reverts,
         )
 
-    def deploy(self, reference: str, options: Options) -> AsyncIterator[Progress]:
-        """Queues a deployment and yields its progress to the end."""
-        return self._changes.deploy(reference, options)
-
-    def rollback(self, options: Options) -> AsyncIterator[Progress]:
-        """Queues a deployment of the previous model and yields its progress to the end."""
-        return self._changes.rollback(options)
-
-    async def undeploy(self, options: Options) -> str:
-        """Takes the model out of service; returns its digest, empty if there was none."""
-        return await self._changes.undeploy(options)
-
     async def look_up(
         self, reference: str, credentials: Mapping[str, Credentials]
     ) -> tuple[str, ModelFacts]:
@@ -158,7 +145,7 @@ class PartsDevice:
 
     async def restart(self) -> Slot:
         """Starts the model's process anew."""
-        with self._parts.recorder.act(self._who(), "restart") as outcome:
+        with self._recorder.act(self._who(), "restart") as outcome:
             slot = await self._parts.reconciler.upkeep.restart()
             outcome.text = slot.digest
             return slot
