@@ -26,6 +26,7 @@ NPU_SOURCES = (
     "convolution",
     "expander",
     "rows",
+    "preactivation",
     "ports",
     "float32",
     "pool",

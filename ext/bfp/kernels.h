@@ -131,6 +131,10 @@ struct bfp_kernels {
      * values that saturated. */
     uint64_t (*scale)(const uint16_t *x, const float *scale, const float *bias,
                       enum bfp_activation activation, uint16_t *out, int n);
+    /* `scale`, then `quantise`, of 1 to 128 channels: their values are not kept. */
+    uint64_t (*scale_block)(const uint16_t *x, const float *scale, const float *bias,
+                            enum bfp_activation activation, int channels, int mantissa, uint8_t zero,
+                            uint8_t *block, float *block_scale);
     uint64_t (*add)(const uint16_t *a, const uint16_t *b, enum bfp_activation activation,
                     uint16_t *out, int n);
     void (*activate)(const uint16_t *x, enum bfp_activation activation, uint16_t *out, int n);

@@ -281,6 +281,7 @@ const struct bfp_kernels bfp_portable = {
     .larger = larger,
     .slide = slide,
     .scale = scale_row,
+    .scale_block = scale_block_in_steps,
     .add = add_row,
     .activate = activate_row,
     .maximum = maximum_row,

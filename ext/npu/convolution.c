@@ -1,9 +1,10 @@
 /* mv_mul chains: weights packed once, then panels of output pixels by blocks of 128 output channels.
  *
- * A work item is one panel and one row block (all row blocks with the expander, which forms the
- * panel's windows once). Within it, a tile of weights stays in the L1 cache while all pixels of the
- * panel pass, and the sums stay there until the end of the chain. The input is read where it lies:
- * per kernel position a pointer a pixel, to a row of zeros outside the image. */
+ * A work item is one panel and one row block, or all row blocks where the item makes the panel's elements
+ * itself: with the expander, which forms windows, and after a pre-activation. Within it, a tile of weights
+ * stays in the L1 cache while all pixels of the panel pass, and the sums stay there until the end of the
+ * chain. Other input is read where it lies: per kernel position a pointer a pixel, to a row of zeros
+ * outside the image. */
 
 #include <string.h>
 
@@ -145,7 +146,7 @@ static void divide(const struct npu *npu, struct convolution *conv, const struct
     int64_t depth = (int64_t)conv->positions * conv->channels;
     int64_t work = depth * smaller(conv->rows, BFP_BLOCK);
     int most = ITEM_WORK / work < PANEL_PIXELS ? (int)(ITEM_WORK / work) : PANEL_PIXELS;
-    conv->by_rows = !chain->expander && conv->row_blocks % threads == 0 &&
+    conv->by_rows = !conv->own_elements && conv->row_blocks % threads == 0 &&
                     depth * conv->rows > (int64_t)pixels_of(&source->map) * source->map.channels;
     most = conv->by_rows ? PANEL_PIXELS : most < TILE_PIXELS ? TILE_PIXELS : most;
     int panels = ceil_div(pixels, most);
@@ -177,13 +178,15 @@ static int allocate(struct npu *npu, struct convolution *conv, const struct npu_
     return 1;
 }
 
-struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain)
+struct convolution *npu_pack(struct npu *npu, const struct step *step)
 {
+    const struct npu_chain *chain = &step->chain;
     const struct map_place *source = &npu->maps[chain->source], *target = &npu->maps[chain->target];
     int kernel = chain->kernel[0] * chain->kernel[1], channels = source->map.channels;
     struct convolution *conv = calloc(1, sizeof *conv);
     if (conv == NULL)
         return NULL;
+    conv->own_elements = chain->expander || step->before != NULL;
     conv->positions = chain->expander ? 1 : kernel;
     conv->channels = chain->expander ? kernel * channels : channels;
     conv->blocks = ceil_div(conv->channels, BFP_BLOCK);
@@ -302,7 +305,7 @@ static void multiply(const struct convolving *job, struct scratch *scratch, int 
     const struct convolution *conv = job->step->convolution;
     for (int position = 0; position < conv->positions; position++) {
         struct told to = {scratch->elements, scratch->element_scale, NULL, 0, 0};
-        if (!job->step->chain.expander)
+        if (!conv->own_elements)
             tell_position(job, position, first, pixels, &to);
         for (int group = 0; group < groups_of(conv); group++) {
             const struct bfp_tile *tiles =
@@ -376,16 +379,17 @@ static void find_parts(const struct convolving *job, struct scratch *scratch, in
                        int first, int pixels)
 {
     int blocks = job->step->convolution->blocks, begin = part / blocks;
+    int own = job->step->convolution->own_elements;
     for (int i = 0; i < count;) {
         int position = (part + i) / blocks, block = (part + i) % blocks;
         int some = smaller(blocks - block, count - i);
         struct told to = {scratch->elements + (position - begin) * BFP_PART_PIXELS, NULL,
                           scratch->part_scales + i * BFP_PART_PIXELS, block, some};
-        if (!job->step->chain.expander)
+        if (!own)
             tell_position(job, position, first, pixels, &to);
         for (int b = 0; b < some; b++, i++) {
             float *values = to.values + b * BFP_PART_PIXELS;
-            for (int p = 0; job->step->chain.expander && p < pixels; p++)
+            for (int p = 0; own && p < pixels; p++)
                 values[p] = scratch->element_scale[p][block + b];
             scratch->parts[i] =
                 (struct bfp_part){to.elements, (size_t)(block + b) * BFP_BLOCK, values};
@@ -456,7 +460,7 @@ static void convolve_item(void *argument, int item, int thread)
     const struct convolution *conv = job->step->convolution;
     struct scratch *scratch = &job->npu->scratch[thread];
     int panel, row_block, last = conv->row_blocks;
-    if (job->step->chain.expander) {
+    if (conv->own_elements) {
         panel = item;
         row_block = 0;
     } else {
@@ -467,6 +471,8 @@ static void convolve_item(void *argument, int item, int thread)
     int pixels = smaller(conv->panel, pixels_of(&job->target->map) - first);
     if (job->step->chain.expander)
         npu_expand(job->npu, job->step, scratch, first, pixels);
+    if (job->step->before != NULL)
+        npu_preactivate(job->npu, job->step, scratch, first, pixels);
     for (; row_block < last; row_block++) {
         if (job->npu->kernels->convolve != NULL) {
             convolve(job, thread, row_block, first, pixels);
@@ -481,7 +487,7 @@ void npu_convolve(struct npu *npu, const struct step *step)
 {
     struct convolving job = {npu, step, &npu->maps[step->chain.source],
                              &npu->maps[step->chain.target]};
-    int row_blocks = step->chain.expander ? 1 : step->convolution->row_blocks;
+    int row_blocks = step->convolution->own_elements ? 1 : step->convolution->row_blocks;
     if (step->chain.expander)
         npu_prepare_expander(npu, step);
     pool_run(npu->pool, convolve_item, &job, row_blocks * step->convolution->panels);

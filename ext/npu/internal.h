@@ -32,6 +32,7 @@ struct map_place {
     int root;            /* the outermost of these maps, itself if there is none */
     size_t root_shift;   /* there: likewise */
     uint8_t zero;        /* what element 0 is stored as: 0 where nothing is negative, else 128 */
+    int passing;         /* never whole in memory: made a panel at a time by the convolution that reads it */
 };
 
 struct planes; /* expander.c */
@@ -46,6 +47,7 @@ struct convolution {
     int chunk;         /* parts that are taken in one go */
     int panel, panels; /* output pixels of an item, items a row block */
     int by_rows;       /* threads divide rows, not pixels */
+    int own_elements;       /* an item makes its elements itself, in the memory of its thread */
     struct bfp_tile *tiles; /* [row block][group][position][block] */
     int8_t *weights;
     size_t row_block_bytes; /* weights of a row block, on average */
@@ -66,8 +68,8 @@ struct scratch {
     struct bfp_part *parts;      /* of a chunk */
     float *part_scales;          /* [part of a chunk][BFP_PART_PIXELS] */
     uint16_t *windows;           /* expander: [PANEL_PIXELS] windows, and COPY_STEP halves of room */
-    uint8_t *window_blocks;      /* expander: [PANEL_PIXELS] windows, a block of room each */
-    float *window_scales;
+    uint8_t *own_blocks;         /* own elements: [PANEL_PIXELS] pixels or windows, a block of room each */
+    float *own_scales;
     uint16_t *line, *largest;    /* expander: one row of the source with its border */
     uint16_t *row;         /* one pixel's channels */
     float *plane;          /* one image row of every channel, at the ports */
@@ -80,6 +82,8 @@ struct step {
     struct npu_chain chain;
     struct convolution *convolution;
     const struct convolution *next; /* the one after it */
+    const struct step *before;      /* a pre-activation that is done a panel at a time, or NULL */
+    int is_before;                  /* is such a pre-activation of a later step: nothing is left to do */
     float *scale, *bias; /* constants of the row operations as floats, padded to BFP_LANES */
     float *weights;      /* float32 mode: [position][channel][row] */
     int clears;          /* a copy that is the first into its target */
@@ -129,7 +133,7 @@ int npu_place_maps(struct npu *npu);
 int npu_join_maps(struct npu *npu);
 
 /* convolution.c */
-struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain);
+struct convolution *npu_pack(struct npu *npu, const struct step *step);
 void npu_free_convolution(struct convolution *convolution);
 void npu_convolve(struct npu *npu, const struct step *step);
 
@@ -142,6 +146,13 @@ size_t npu_line_halves(const struct planes *planes);
 void npu_prepare_expander(struct npu *npu, const struct step *step);
 /* The windows of a panel, quantised, in the thread's own memory. */
 void npu_expand(struct npu *npu, const struct step *step, struct scratch *scratch, int first, int pixels);
+
+/* preactivation.c */
+/* Finds the pre-activations that their convolution does a panel at a time. */
+void npu_find_preactivations(struct npu *npu);
+/* The pixels of a panel, scaled and quantised, in the thread's own memory. */
+void npu_preactivate(struct npu *npu, const struct step *step, struct scratch *scratch, int first,
+                     int pixels);
 
 /* rows.c: every other chain, and quantising of maps that were written in pieces. */
 void npu_run_rows(struct npu *npu, const struct step *step);

@@ -94,7 +94,7 @@ static void describe(const struct npu *npu, struct map_place *place, struct span
     }
     if (place->within < 0 && map->memories & (NPU_FLOAT16 | NPU_OUTPUT))
         span->bytes += halves_bytes(map);
-    if (map->memories & NPU_BLOCK)
+    if (map->memories & NPU_BLOCK && !place->passing)
         span->bytes += block_bytes(place) +
                        aligned((size_t)pixels_of(map) * (size_t)place->blocks * sizeof(float));
 }
@@ -111,6 +111,8 @@ static void lifetimes(const struct npu *npu, struct span *spans)
             spans[chain->target].first = s;
         spans[chain->target].last = s;
         spans[chain->source].last = s;
+        if (npu->steps[s].before != NULL)
+            spans[npu->steps[s].before->chain.source].last = s;
         if (chain->other >= 0)
             spans[chain->other].last = s;
     }
@@ -152,7 +154,7 @@ static void point(const struct npu *npu, struct map_place *place, const struct s
         place->halves = (uint16_t *)at;
         at += halves_bytes(&place->map);
     }
-    if (place->map.memories & NPU_BLOCK) {
+    if (place->map.memories & NPU_BLOCK && !place->passing) {
         place->block = at;
         place->scale = (float *)(at + block_bytes(place));
     }

@@ -58,7 +58,7 @@ static int load_step(struct npu *npu, struct step *step)
     const struct npu_chain *chain = &step->chain;
     int channels = npu->maps[chain->target].map.channels, failed = 0;
     if (npu->numerics == NPU_BFP && chain->kind == NPU_CONVOLUTION) {
-        step->convolution = npu_pack(npu, chain);
+        step->convolution = npu_pack(npu, step);
         return step->convolution != NULL;
     }
     step->scale = constant(npu, chain->scale, channels, &failed);
@@ -71,7 +71,7 @@ static int load_step(struct npu *npu, struct step *step)
 }
 
 struct need {
-    size_t window_blocks, line, row, plane, many, stride, blocks;
+    size_t own_blocks, windows, line, row, plane, many, stride, blocks;
 };
 
 static size_t larger(size_t a, size_t b)
@@ -96,10 +96,12 @@ static struct need find_need(const struct npu *npu)
         const struct npu_map *source = &npu->maps[chain->source].map;
         size_t rows = (size_t)smaller(chain->kernel[0], source->height);
         need.many = larger(need.many, rows * (size_t)smaller(chain->kernel[1], source->width));
-        if (npu->steps[s].convolution != NULL && chain->expander) {
-            size_t blocks = (size_t)npu->steps[s].convolution->blocks;
-            need.window_blocks = larger(need.window_blocks, blocks);
-            need.line = larger(need.line, npu_line_halves(npu->steps[s].convolution->planes));
+        const struct convolution *conv = npu->steps[s].convolution;
+        if (conv != NULL && conv->own_elements)
+            need.own_blocks = larger(need.own_blocks, (size_t)conv->blocks);
+        if (conv != NULL && chain->expander) {
+            need.windows = larger(need.windows, (size_t)conv->blocks * BFP_BLOCK);
+            need.line = larger(need.line, npu_line_halves(conv->planes));
         }
     }
     return need;
@@ -119,7 +121,7 @@ static int allocate_scratch(struct npu *npu)
     memset(npu->zero_row[1], 128, need.stride);
     for (int t = 0; t < threads; t++) {
         struct scratch *s = &npu->scratch[t];
-        size_t blocks = PANEL_PIXELS * need.window_blocks;
+        size_t blocks = PANEL_PIXELS * need.own_blocks, windows = PANEL_PIXELS * need.windows;
         done &= (s->sums = npu_allocate(PANEL_PIXELS * BFP_BLOCK, sizeof(float))) != NULL;
         done &= (s->raw = npu_allocate(PANEL_PIXELS * BFP_BLOCK, sizeof(uint16_t))) != NULL;
         done &= (s->elements = npu_allocate(BFP_PARTS * BFP_PART_PIXELS, sizeof(uint8_t *))) != NULL;
@@ -128,9 +130,9 @@ static int allocate_scratch(struct npu *npu)
         done &= (s->part_scales = npu_allocate(BFP_PARTS * BFP_PART_PIXELS, sizeof(float))) != NULL;
         done &= (s->line = npu_allocate(need.line, sizeof(uint16_t))) != NULL;
         done &= (s->largest = npu_allocate(need.line, sizeof(uint16_t))) != NULL;
-        done &= (s->windows = npu_allocate(blocks * BFP_BLOCK + COPY_STEP, sizeof(uint16_t))) != NULL;
-        done &= (s->window_blocks = npu_allocate(blocks + PANEL_PIXELS, BFP_BLOCK)) != NULL;
-        done &= (s->window_scales = npu_allocate(blocks, sizeof(float))) != NULL;
+        done &= (s->windows = npu_allocate(windows + COPY_STEP, sizeof(uint16_t))) != NULL;
+        done &= (s->own_blocks = npu_allocate(blocks + PANEL_PIXELS, BFP_BLOCK)) != NULL;
+        done &= (s->own_scales = npu_allocate(blocks, sizeof(float))) != NULL;
         done &= (s->row = npu_allocate(need.row, sizeof(uint16_t))) != NULL;
         done &= (s->plane = npu_allocate(need.plane, sizeof(float))) != NULL;
         done &= (s->many = npu_allocate(need.many, sizeof(uint16_t *))) != NULL;
@@ -202,6 +204,7 @@ struct npu *npu_load(const struct npu_specification *specification, enum npu_num
     if (done) {
         find_signs(npu);
         find_copies(npu);
+        npu_find_preactivations(npu);
         done = npu_join_maps(npu) && npu_place_maps(npu);
     }
     pool_wake(pool);
@@ -231,8 +234,8 @@ static void free_scratch(struct npu *npu)
         free(s->line);
         free(s->largest);
         free(s->windows);
-        free(s->window_blocks);
-        free(s->window_scales);
+        free(s->own_blocks);
+        free(s->own_scales);
         free(s->row);
         free(s->plane);
         free(s->many);
@@ -266,6 +269,8 @@ void npu_unload(struct npu *npu)
 
 static void run_step(struct npu *npu, const struct step *step)
 {
+    if (step->is_before)
+        return;
     if (npu->numerics == NPU_FLOAT32)
         npu_run_float32(npu, step);
     else if (step->convolution != NULL)

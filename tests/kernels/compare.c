@@ -503,6 +503,33 @@ static void compare_rows_of(int n, enum fill fill)
     free(bias);
 }
 
+/* Channels of one block that are scaled and quantised at once. */
+static void compare_scale_block_of(int n, enum fill fill, int mantissa)
+{
+    int padded = (n + BFP_LANES - 1) / BFP_LANES * BFP_LANES;
+    uint16_t *x = random_halves(n, fill);
+    float *scale = random_floats(padded, ANY), *bias = random_floats(padded, ANY);
+    enum bfp_activation activation = ACTIVATIONS[random_below(3)];
+    uint8_t zero = activation == BFP_NONE ? 128 : 0;
+    uint64_t over[2];
+    SAY("scale_block, %d channels, fill %d, activation %d, %d bits", n, fill, activation, mantissa);
+    clear();
+    for (int k = 0; k < 2; k++)
+        over[k] = set(k)->scale_block(x, scale, bias, activation, n, mantissa, zero, written[k] + 64,
+                                      (float *)written[k]);
+    must_be_same(over[1], over[0]);
+    free(x);
+    free(scale);
+    free(bias);
+}
+
+static void compare_scale_block(void)
+{
+    for (int n = 1; n <= BFP_BLOCK; n++)
+        for (int fill = 0; fill < FILLS; fill++)
+            compare_scale_block_of(n, (enum fill)fill, MANTISSAS[random_below(4)]);
+}
+
 static void compare_rows(void)
 {
     for (int i = 0; i < MANY(LENGTHS); i++)
@@ -563,6 +590,7 @@ static void compare(const struct bfp_kernels *kernels)
             compare_finish();
         }
         compare_rows();
+        compare_scale_block();
         compare_to_half();
         compare_all_halves();
     }

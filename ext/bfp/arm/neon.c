@@ -393,6 +393,7 @@ const struct bfp_kernels bfp_neon = {
     .finish = finish,
     .quantise = quantise,
     .scale = scale_row,
+    .scale_block = scale_block_in_steps,
     .add = add_row,
     .activate = activate_row,
     .maximum = maximum,

@@ -248,6 +248,40 @@ static void maximum(const uint16_t *const *x, int count, uint16_t *out, int n)
     }
 }
 
+/* A value that saturates becomes infinite in the conversion and shows as the largest; the sign of zero is
+ * lost in an element. */
+static inline __attribute__((always_inline)) uint64_t scale_vectors(
+    int channels, const uint16_t *x, const float *scale, const float *bias,
+    enum bfp_activation activation, int mantissa, uint8_t zero, uint8_t *block, float *block_scale)
+{
+    uint16_t row[BFP_BLOCK];
+    __m256i top = _mm256_setzero_si256();
+    for (int c = 0; c < channels; c += BFP_LANES) {
+        vf t = vf_add(vf_mul(vf_half(x + c), vf_load(scale + c)), vf_load(bias + c));
+        __m256i h = to_half_bits(row_activate(t, activation));
+        top = _mm256_max_epu16(top, _mm256_and_si256(h, _mm256_set1_epi16(0x7fff)));
+        _mm256_storeu_si256((__m256i *)(row + c), h);
+    }
+    unsigned largest = largest_of_16(top);
+    if (largest >= HALF_INFINITE)
+        return scale_block_in_steps(x, scale, bias, activation, channels, mantissa, zero, block,
+                                    block_scale);
+    quantise_row(row, channels, largest, mantissa, zero, block, block_scale);
+    return 0;
+}
+
+static uint64_t scale_block(const uint16_t *x, const float *scale, const float *bias,
+                            enum bfp_activation activation, int channels, int mantissa, uint8_t zero,
+                            uint8_t *block, float *block_scale)
+{
+    if (channels % BFP_LANES != 0)
+        return scale_block_in_steps(x, scale, bias, activation, channels, mantissa, zero, block,
+                                    block_scale);
+    if (channels == BFP_BLOCK && activation == BFP_RELU)
+        return scale_vectors(BFP_BLOCK, x, scale, bias, BFP_RELU, mantissa, zero, block, block_scale);
+    return scale_vectors(channels, x, scale, bias, activation, mantissa, zero, block, block_scale);
+}
+
 static uint64_t to_half_row(const float *x, uint16_t *out, size_t n)
 {
     uint64_t bad = 0;
@@ -280,6 +314,7 @@ const struct bfp_kernels bfp_avx512vnni = {
     .larger = larger,
     .slide = slide,
     .scale = scale_row,
+    .scale_block = scale_block,
     .add = add_row,
     .activate = activate_row,
     .maximum = maximum,
