@@ -26,7 +26,7 @@ NPU_SOURCES = (
     "convolution",
     "expander",
     "rows",
-    "preactivation",
+    "band",
     "ports",
     "float32",
     "pool",

@@ -1,10 +1,9 @@
 /* mv_mul chains: weights packed once, then panels of output pixels by blocks of 128 output channels.
  *
- * A work item is one panel and one row block, or all row blocks where the item makes the panel's elements
- * itself: with the expander, which forms windows, and after a pre-activation. Within it, a tile of weights
- * stays in the L1 cache while all pixels of the panel pass, and the sums stay there until the end of the
- * chain. Other input is read where it lies: per kernel position a pointer a pixel, to a row of zeros
- * outside the image. */
+ * A work item is one panel and one row block (all row blocks with the expander, which forms the
+ * panel's windows once). Within it, a tile of weights stays in the L1 cache while all pixels of the
+ * panel pass, and the sums stay there until the end of the chain. The input is read where it lies:
+ * per kernel position a pointer a pixel, to a row of zeros outside the image. */
 
 #include <string.h>
 
@@ -135,24 +134,42 @@ static int choose_chunk(const struct npu *npu, const struct convolution *conv)
     return ceil_div(parts_of(conv), ceil_div(parts_of(conv), BFP_PARTS));
 }
 
-/* How the work is divided. Threads get neighbouring items, so these share what is larger: by pixels, a
- * thread reads all weights and mostly what it wrote itself in the chain before; by rows, half of the
- * weights and the whole source. Items are large enough not to be felt and small enough that threads end
- * together. */
+/* Threads get neighbouring items, so these share what is larger: by pixels, a thread reads all weights and
+ * mostly what it wrote itself in the chain before; by rows, half of the weights and the whole source. */
+int npu_divides_rows(const struct npu *npu, const struct npu_chain *chain)
+{
+    const struct npu_map *source = &npu->maps[chain->source].map;
+    int rows = npu->maps[chain->target].map.channels;
+    int64_t depth = (int64_t)chain->kernel[0] * chain->kernel[1] * source->channels;
+    return !chain->expander && ceil_div(rows, BFP_BLOCK) % pool_threads(npu->pool) == 0 &&
+           depth * rows > (int64_t)pixels_of(source) * source->channels;
+}
+
+static void make_panels(int pixels, int panels, int *panel, int *made)
+{
+    *panel = ceil_div(ceil_div(pixels, panels), TILE_PIXELS) * TILE_PIXELS;
+    *made = ceil_div(pixels, *panel);
+}
+
+/* Items are large enough not to be felt and small enough that threads end together. */
+void npu_divide_pixels(const struct npu *npu, int pixels, int64_t work, int *panel, int *panels)
+{
+    int threads = pool_threads(npu->pool);
+    int most = work > 0 && ITEM_WORK / work < PANEL_PIXELS ? (int)(ITEM_WORK / work) : PANEL_PIXELS;
+    int least = ceil_div(pixels, most < TILE_PIXELS ? TILE_PIXELS : most);
+    make_panels(pixels, ceil_div(least, threads) * threads, panel, panels);
+}
+
 static void divide(const struct npu *npu, struct convolution *conv, const struct npu_chain *chain)
 {
-    const struct map_place *source = &npu->maps[chain->source];
-    int pixels = pixels_of(&npu->maps[chain->target].map), threads = pool_threads(npu->pool);
+    int pixels = pixels_of(&npu->maps[chain->target].map);
     int64_t depth = (int64_t)conv->positions * conv->channels;
-    int64_t work = depth * smaller(conv->rows, BFP_BLOCK);
-    int most = ITEM_WORK / work < PANEL_PIXELS ? (int)(ITEM_WORK / work) : PANEL_PIXELS;
-    conv->by_rows = !conv->own_elements && conv->row_blocks % threads == 0 &&
-                    depth * conv->rows > (int64_t)pixels_of(&source->map) * source->map.channels;
-    most = conv->by_rows ? PANEL_PIXELS : most < TILE_PIXELS ? TILE_PIXELS : most;
-    int panels = ceil_div(pixels, most);
-    panels = conv->by_rows ? panels : ceil_div(panels, threads) * threads;
-    conv->panel = ceil_div(ceil_div(pixels, panels), TILE_PIXELS) * TILE_PIXELS;
-    conv->panels = ceil_div(pixels, conv->panel);
+    conv->by_rows = npu_divides_rows(npu, chain);
+    if (conv->by_rows)
+        make_panels(pixels, ceil_div(pixels, PANEL_PIXELS), &conv->panel, &conv->panels);
+    else
+        npu_divide_pixels(npu, pixels, depth * smaller(conv->rows, BFP_BLOCK), &conv->panel,
+                          &conv->panels);
 }
 
 static int allocate(struct npu *npu, struct convolution *conv, const struct npu_chain *chain)
@@ -178,15 +195,13 @@ static int allocate(struct npu *npu, struct convolution *conv, const struct npu_
     return 1;
 }
 
-struct convolution *npu_pack(struct npu *npu, const struct step *step)
+struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain)
 {
-    const struct npu_chain *chain = &step->chain;
     const struct map_place *source = &npu->maps[chain->source], *target = &npu->maps[chain->target];
     int kernel = chain->kernel[0] * chain->kernel[1], channels = source->map.channels;
     struct convolution *conv = calloc(1, sizeof *conv);
     if (conv == NULL)
         return NULL;
-    conv->own_elements = chain->expander || step->before != NULL;
     conv->positions = chain->expander ? 1 : kernel;
     conv->channels = chain->expander ? kernel * channels : channels;
     conv->blocks = ceil_div(conv->channels, BFP_BLOCK);
@@ -253,8 +268,9 @@ static void tell_outside(const struct convolving *job, const struct told *to, in
 static void tell_inside(const struct map_place *source, const struct told *to, int from, int end,
                         ptrdiff_t at, ptrdiff_t step)
 {
-    const uint8_t *elements = source->block + at * (ptrdiff_t)source->block_stride;
-    const float *scale = source->scale + at * source->blocks;
+    const uint8_t *elements =
+        source->block + (at - source->origin) * (ptrdiff_t)source->block_stride;
+    const float *scale = source->scale + (at - source->origin) * source->blocks;
     ptrdiff_t bytes = step * (ptrdiff_t)source->block_stride, floats = step * source->blocks;
     for (int p = from; p < end; p++, elements += bytes)
         to->elements[p] = elements;
@@ -305,7 +321,7 @@ static void multiply(const struct convolving *job, struct scratch *scratch, int 
     const struct convolution *conv = job->step->convolution;
     for (int position = 0; position < conv->positions; position++) {
         struct told to = {scratch->elements, scratch->element_scale, NULL, 0, 0};
-        if (!conv->own_elements)
+        if (!job->step->chain.expander)
             tell_position(job, position, first, pixels, &to);
         for (int group = 0; group < groups_of(conv); group++) {
             const struct bfp_tile *tiles =
@@ -346,8 +362,9 @@ static struct bfp_finish find_end(const struct convolving *job, int row_block, i
     if (target->halves != NULL)
         to.halves = target->halves + (size_t)first * target->pitch + row;
     if (target->block != NULL) {
-        to.block = target->block + (size_t)first * target->block_stride + row;
-        to.scale = target->scale + (size_t)first * (size_t)target->blocks + row_block;
+        size_t at = (size_t)(first - target->origin);
+        to.block = target->block + at * target->block_stride + row;
+        to.scale = target->scale + at * (size_t)target->blocks + row_block;
     }
     return to;
 }
@@ -379,17 +396,16 @@ static void find_parts(const struct convolving *job, struct scratch *scratch, in
                        int first, int pixels)
 {
     int blocks = job->step->convolution->blocks, begin = part / blocks;
-    int own = job->step->convolution->own_elements;
     for (int i = 0; i < count;) {
         int position = (part + i) / blocks, block = (part + i) % blocks;
         int some = smaller(blocks - block, count - i);
         struct told to = {scratch->elements + (position - begin) * BFP_PART_PIXELS, NULL,
                           scratch->part_scales + i * BFP_PART_PIXELS, block, some};
-        if (!own)
+        if (!job->step->chain.expander)
             tell_position(job, position, first, pixels, &to);
         for (int b = 0; b < some; b++, i++) {
             float *values = to.values + b * BFP_PART_PIXELS;
-            for (int p = 0; own && p < pixels; p++)
+            for (int p = 0; job->step->chain.expander && p < pixels; p++)
                 values[p] = scratch->element_scale[p][block + b];
             scratch->parts[i] =
                 (struct bfp_part){to.elements, (size_t)(block + b) * BFP_BLOCK, values};
@@ -454,13 +470,25 @@ static void find_item(const struct convolving *job, int item, int *panel, int *r
     *row_block = item % items / panels;
 }
 
+/* A row block of a panel, whose windows are there with the expander. */
+static void convolve_row_block(const struct convolving *job, int thread, int row_block, int first,
+                               int pixels)
+{
+    struct scratch *scratch = &job->npu->scratch[thread];
+    if (job->npu->kernels->convolve != NULL) {
+        convolve(job, thread, row_block, first, pixels);
+        return;
+    }
+    multiply(job, scratch, row_block, first, pixels);
+    finish(job, scratch, row_block, first, pixels);
+}
+
 static void convolve_item(void *argument, int item, int thread)
 {
     const struct convolving *job = argument;
     const struct convolution *conv = job->step->convolution;
-    struct scratch *scratch = &job->npu->scratch[thread];
     int panel, row_block, last = conv->row_blocks;
-    if (conv->own_elements) {
+    if (job->step->chain.expander) {
         panel = item;
         row_block = 0;
     } else {
@@ -470,24 +498,24 @@ static void convolve_item(void *argument, int item, int thread)
     int first = panel * conv->panel;
     int pixels = smaller(conv->panel, pixels_of(&job->target->map) - first);
     if (job->step->chain.expander)
-        npu_expand(job->npu, job->step, scratch, first, pixels);
-    if (job->step->before != NULL)
-        npu_preactivate(job->npu, job->step, scratch, first, pixels);
-    for (; row_block < last; row_block++) {
-        if (job->npu->kernels->convolve != NULL) {
-            convolve(job, thread, row_block, first, pixels);
-            continue;
-        }
-        multiply(job, scratch, row_block, first, pixels);
-        finish(job, scratch, row_block, first, pixels);
-    }
+        npu_expand(job->npu, job->step, &job->npu->scratch[thread], first, pixels);
+    for (; row_block < last; row_block++)
+        convolve_row_block(job, thread, row_block, first, pixels);
+}
+
+void npu_convolve_panel(struct npu *npu, const struct step *step, int thread, int first, int pixels)
+{
+    const struct map_place *maps = npu->scratch[thread].maps;
+    struct convolving job = {npu, step, &maps[step->chain.source], &maps[step->chain.target]};
+    for (int row_block = 0; row_block < step->convolution->row_blocks; row_block++)
+        convolve_row_block(&job, thread, row_block, first, pixels);
 }
 
 void npu_convolve(struct npu *npu, const struct step *step)
 {
     struct convolving job = {npu, step, &npu->maps[step->chain.source],
                              &npu->maps[step->chain.target]};
-    int row_blocks = step->convolution->own_elements ? 1 : step->convolution->row_blocks;
+    int row_blocks = step->chain.expander ? 1 : step->convolution->row_blocks;
     if (step->chain.expander)
         npu_prepare_expander(npu, step);
     pool_run(npu->pool, convolve_item, &job, row_blocks * step->convolution->panels);

@@ -269,13 +269,13 @@ static void put_together(const struct expanding *job, struct scratch *scratch, i
         int outside = row < 0 || row >= job->source->map.height;
         size_t from = outside ? 0 : (size_t)row * planes->row_bytes;
         from += (size_t)x * apart + (size_t)s->from;
-        uint8_t *to = scratch->own_blocks + (size_t)p * step + s->block * BFP_BLOCK + s->at;
+        uint8_t *to = scratch->window_blocks + (size_t)p * step + s->block * BFP_BLOCK + s->at;
         for (int k = 0; k < count; k++, from += apart, to += step)
             copy_bytes(to, (outside ? planes->zero_row : planes->plane[exponents[k]]) + from, s->count);
     }
     for (size_t b = 0; b < blocks; b++)
         for (int k = 0; k < count; k++)
-            scratch->own_scales[(size_t)(p + k) * blocks + b] =
+            scratch->window_scales[(size_t)(p + k) * blocks + b] =
                 scale_of(exponents_of(job, (int)b, y)[x + k], job->npu->mantissa);
 }
 
@@ -344,8 +344,8 @@ static void expand_one_by_one(const struct expanding *job, struct scratch *scrat
                 scratch->windows + (size_t)p * stride + block * BFP_BLOCK,
                 smaller(conv->channels - block * BFP_BLOCK, BFP_BLOCK), job->npu->mantissa,
                 job->source->zero,
-                scratch->own_blocks + (size_t)p * window_bytes(conv) + block * BFP_BLOCK,
-                scratch->own_scales + (size_t)p * blocks + block);
+                scratch->window_blocks + (size_t)p * window_bytes(conv) + block * BFP_BLOCK,
+                scratch->window_scales + (size_t)p * blocks + block);
 }
 
 void npu_expand(struct npu *npu, const struct step *step, struct scratch *scratch, int first, int pixels)
@@ -357,7 +357,7 @@ void npu_expand(struct npu *npu, const struct step *step, struct scratch *scratc
     else
         expand_one_by_one(&job, scratch, first, pixels);
     for (int p = 0; p < pixels; p++) {
-        scratch->elements[p] = scratch->own_blocks + (size_t)p * window_bytes(step->convolution);
-        scratch->element_scale[p] = scratch->own_scales + (size_t)p * blocks;
+        scratch->elements[p] = scratch->window_blocks + (size_t)p * window_bytes(step->convolution);
+        scratch->element_scale[p] = scratch->window_scales + (size_t)p * blocks;
     }
 }

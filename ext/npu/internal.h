@@ -32,7 +32,9 @@ struct map_place {
     int root;            /* the outermost of these maps, itself if there is none */
     size_t root_shift;   /* there: likewise */
     uint8_t zero;        /* what element 0 is stored as: 0 where nothing is negative, else 128 */
-    int passing;         /* never whole in memory: made a panel at a time by the convolution that reads it */
+    int passing;         /* blocks of one panel exist, in memory of the thread that has it in hand */
+    size_t passing_at;   /* where in that memory */
+    int origin;          /* the pixel that `block` and `scale` begin with */
 };
 
 struct planes; /* expander.c */
@@ -47,7 +49,6 @@ struct convolution {
     int chunk;         /* parts that are taken in one go */
     int panel, panels; /* output pixels of an item, items a row block */
     int by_rows;       /* threads divide rows, not pixels */
-    int own_elements;       /* an item makes its elements itself, in the memory of its thread */
     struct bfp_tile *tiles; /* [row block][group][position][block] */
     int8_t *weights;
     size_t row_block_bytes; /* weights of a row block, on average */
@@ -59,6 +60,12 @@ struct convolution {
     struct planes *planes; /* expander: the quantised source, where that is worth it */
 };
 
+/* Steps that are run together, a panel at a time. */
+struct band {
+    int first, last;   /* steps */
+    int panel, panels; /* output pixels of an item, items */
+};
+
 /* One thread's working memory. */
 struct scratch {
     float *sums;                 /* [PANEL_PIXELS][128] */
@@ -68,12 +75,15 @@ struct scratch {
     struct bfp_part *parts;      /* of a chunk */
     float *part_scales;          /* [part of a chunk][BFP_PART_PIXELS] */
     uint16_t *windows;           /* expander: [PANEL_PIXELS] windows, and COPY_STEP halves of room */
-    uint8_t *own_blocks;         /* own elements: [PANEL_PIXELS] pixels or windows, a block of room each */
-    float *own_scales;
+    uint8_t *window_blocks;      /* expander: [PANEL_PIXELS] windows, a block of room each */
+    float *window_scales;
     uint16_t *line, *largest;    /* expander: one row of the source with its border */
     uint16_t *row;         /* one pixel's channels */
     float *plane;          /* one image row of every channel, at the ports */
     const uint16_t **many; /* the pixels under a pool's window */
+    struct map_place *maps; /* as the thread sees them, in a band */
+    uint8_t *passing;       /* blocks of the maps that pass */
+    uint64_t *spent;        /* nanoseconds on each step of a band */
     uint64_t saturated;
     uint64_t not_finite;
 };
@@ -82,8 +92,8 @@ struct step {
     struct npu_chain chain;
     struct convolution *convolution;
     const struct convolution *next; /* the one after it */
-    const struct step *before;      /* a pre-activation that is done a panel at a time, or NULL */
-    int is_before;                  /* is such a pre-activation of a later step: nothing is left to do */
+    const struct band *band;        /* that begins with this step */
+    int in_band;
     float *scale, *bias; /* constants of the row operations as floats, padded to BFP_LANES */
     float *weights;      /* float32 mode: [position][channel][row] */
     int clears;          /* a copy that is the first into its target */
@@ -107,6 +117,9 @@ struct npu {
     int map_count;
     struct step *steps;
     int step_count;
+    struct band *bands;
+    int band_count;
+    size_t passing_bytes; /* of a thread */
     struct npu_port *inputs, *outputs;
     int input_count, output_count;
     uint8_t *arena;
@@ -125,6 +138,8 @@ void *npu_store(struct store *store, size_t bytes);
 void npu_free_store(struct store *store);
 /* Aligned, zeroed memory; NULL when short. Freed by free(). */
 void *npu_allocate(size_t count, size_t size);
+/* Bytes from pixel to pixel of a map's elements. */
+size_t npu_block_stride(const struct npu_map *map);
 /* Places maps in an arena by their lifetimes. Returns 0 when memory is short. */
 int npu_place_maps(struct npu *npu);
 
@@ -132,8 +147,23 @@ int npu_place_maps(struct npu *npu);
 /* Finds the maps that lie inside others. Returns 0 when memory is short. */
 int npu_join_maps(struct npu *npu);
 
+/* band.c */
+/* Finds the steps that are run together, before maps are placed. Returns 0 when memory is short. */
+int npu_find_bands(struct npu *npu);
+/* Makes a thread's own view of the maps, after they are placed. Returns 0 when memory is short. */
+int npu_make_passing(struct npu *npu, struct scratch *scratch);
+void npu_run_band(struct npu *npu, const struct band *band);
+/* Divides the time that a band took among its steps. */
+void npu_share_time(struct npu *npu, const struct band *band, uint64_t nanoseconds);
+
 /* convolution.c */
-struct convolution *npu_pack(struct npu *npu, const struct step *step);
+/* Whether threads divide a convolution's rows among them, not its pixels. */
+int npu_divides_rows(const struct npu *npu, const struct npu_chain *chain);
+/* Panels for so many pixels, each of so many products. */
+void npu_divide_pixels(const struct npu *npu, int pixels, int64_t work, int *panel, int *panels);
+struct convolution *npu_pack(struct npu *npu, const struct npu_chain *chain);
+/* Some pixels of a convolution without expander, in a band. */
+void npu_convolve_panel(struct npu *npu, const struct step *step, int thread, int first, int pixels);
 void npu_free_convolution(struct convolution *convolution);
 void npu_convolve(struct npu *npu, const struct step *step);
 
@@ -147,17 +177,17 @@ void npu_prepare_expander(struct npu *npu, const struct step *step);
 /* The windows of a panel, quantised, in the thread's own memory. */
 void npu_expand(struct npu *npu, const struct step *step, struct scratch *scratch, int first, int pixels);
 
-/* preactivation.c */
-/* Finds the pre-activations that their convolution does a panel at a time. */
-void npu_find_preactivations(struct npu *npu);
-/* The pixels of a panel, scaled and quantised, in the thread's own memory. */
-void npu_preactivate(struct npu *npu, const struct step *step, struct scratch *scratch, int first,
-                     int pixels);
-
 /* rows.c: every other chain, and quantising of maps that were written in pieces. */
 void npu_run_rows(struct npu *npu, const struct step *step);
+/* Some pixels of a chain that reads one pixel for each, in a band. */
+void npu_run_rows_panel(struct npu *npu, const struct step *step, int thread, int first, int pixels);
 void npu_quantise_pixel(const struct npu *npu, const struct map_place *map, int pixel, int from,
                         int to, const uint16_t *halves);
+
+/* npu.c */
+uint64_t npu_nanoseconds(void);
+/* Nanoseconds since the time that is handed over, which becomes now. */
+uint64_t npu_lap(uint64_t *since);
 
 /* ports.c */
 int npu_enter(struct npu *npu, const float *const *inputs);

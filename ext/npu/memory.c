@@ -82,12 +82,17 @@ static size_t block_bytes(const struct map_place *place)
     return aligned((size_t)pixels_of(&place->map) * place->block_stride);
 }
 
+size_t npu_block_stride(const struct npu_map *map)
+{
+    int whole = map->channels / BFP_BLOCK, rest = map->channels % BFP_BLOCK;
+    return (size_t)whole * BFP_BLOCK + (rest > 0 ? bfp_block_bytes(rest) : 0);
+}
+
 static void describe(const struct npu *npu, struct map_place *place, struct span *span)
 {
     const struct npu_map *map = &place->map;
-    int whole = map->channels / BFP_BLOCK, rest = map->channels % BFP_BLOCK;
-    place->blocks = whole + (rest > 0);
-    place->block_stride = (size_t)whole * BFP_BLOCK + (rest > 0 ? bfp_block_bytes(rest) : 0);
+    place->blocks = ceil_div(map->channels, BFP_BLOCK);
+    place->block_stride = npu_block_stride(map);
     if (npu->numerics == NPU_FLOAT32) {
         span->bytes = aligned((size_t)pixels_of(map) * (size_t)map->channels * sizeof(float));
         return;
@@ -97,6 +102,27 @@ static void describe(const struct npu *npu, struct map_place *place, struct span
     if (map->memories & NPU_BLOCK && !place->passing)
         span->bytes += block_bytes(place) +
                        aligned((size_t)pixels_of(map) * (size_t)place->blocks * sizeof(float));
+}
+
+static void live(struct span *span, int first, int last)
+{
+    span->first = smaller(span->first, first);
+    span->last = span->last > last ? span->last : last;
+}
+
+/* Threads are at different steps of a band, so all its maps live as long as it does. */
+static void live_through_bands(const struct npu *npu, struct span *spans)
+{
+    for (int b = 0; b < npu->band_count; b++) {
+        int first = npu->bands[b].first, last = npu->bands[b].last;
+        for (int s = first; s <= last; s++) {
+            const struct npu_chain *chain = &npu->steps[s].chain;
+            live(&spans[chain->source], first, last);
+            live(&spans[chain->target], first, last);
+            if (chain->other >= 0)
+                live(&spans[chain->other], first, last);
+        }
+    }
 }
 
 static void lifetimes(const struct npu *npu, struct span *spans)
@@ -111,18 +137,14 @@ static void lifetimes(const struct npu *npu, struct span *spans)
             spans[chain->target].first = s;
         spans[chain->target].last = s;
         spans[chain->source].last = s;
-        if (npu->steps[s].before != NULL)
-            spans[npu->steps[s].before->chain.source].last = s;
         if (chain->other >= 0)
             spans[chain->other].last = s;
     }
     for (int i = 0; i < npu->output_count; i++)
         spans[npu->outputs[i].map].last = npu->step_count;
-    for (int m = 0; m < npu->map_count; m++) { /* a map lives as long as those inside it */
-        struct span *root = &spans[npu->maps[m].root];
-        root->first = smaller(root->first, spans[m].first);
-        root->last = spans[m].last > root->last ? spans[m].last : root->last;
-    }
+    live_through_bands(npu, spans);
+    for (int m = 0; m < npu->map_count; m++) /* a map lives as long as those inside it */
+        live(&spans[npu->maps[m].root], spans[m].first, spans[m].last);
 }
 
 /* The lowest place that is free while the span is alive, among those placed before it. */

@@ -58,7 +58,7 @@ static int load_step(struct npu *npu, struct step *step)
     const struct npu_chain *chain = &step->chain;
     int channels = npu->maps[chain->target].map.channels, failed = 0;
     if (npu->numerics == NPU_BFP && chain->kind == NPU_CONVOLUTION) {
-        step->convolution = npu_pack(npu, step);
+        step->convolution = npu_pack(npu, chain);
         return step->convolution != NULL;
     }
     step->scale = constant(npu, chain->scale, channels, &failed);
@@ -71,7 +71,7 @@ static int load_step(struct npu *npu, struct step *step)
 }
 
 struct need {
-    size_t own_blocks, windows, line, row, plane, many, stride, blocks;
+    size_t window_blocks, line, row, plane, many, stride, blocks;
 };
 
 static size_t larger(size_t a, size_t b)
@@ -96,12 +96,10 @@ static struct need find_need(const struct npu *npu)
         const struct npu_map *source = &npu->maps[chain->source].map;
         size_t rows = (size_t)smaller(chain->kernel[0], source->height);
         need.many = larger(need.many, rows * (size_t)smaller(chain->kernel[1], source->width));
-        const struct convolution *conv = npu->steps[s].convolution;
-        if (conv != NULL && conv->own_elements)
-            need.own_blocks = larger(need.own_blocks, (size_t)conv->blocks);
-        if (conv != NULL && chain->expander) {
-            need.windows = larger(need.windows, (size_t)conv->blocks * BFP_BLOCK);
-            need.line = larger(need.line, npu_line_halves(conv->planes));
+        if (npu->steps[s].convolution != NULL && chain->expander) {
+            size_t blocks = (size_t)npu->steps[s].convolution->blocks;
+            need.window_blocks = larger(need.window_blocks, blocks);
+            need.line = larger(need.line, npu_line_halves(npu->steps[s].convolution->planes));
         }
     }
     return need;
@@ -121,7 +119,7 @@ static int allocate_scratch(struct npu *npu)
     memset(npu->zero_row[1], 128, need.stride);
     for (int t = 0; t < threads; t++) {
         struct scratch *s = &npu->scratch[t];
-        size_t blocks = PANEL_PIXELS * need.own_blocks, windows = PANEL_PIXELS * need.windows;
+        size_t blocks = PANEL_PIXELS * need.window_blocks;
         done &= (s->sums = npu_allocate(PANEL_PIXELS * BFP_BLOCK, sizeof(float))) != NULL;
         done &= (s->raw = npu_allocate(PANEL_PIXELS * BFP_BLOCK, sizeof(uint16_t))) != NULL;
         done &= (s->elements = npu_allocate(BFP_PARTS * BFP_PART_PIXELS, sizeof(uint8_t *))) != NULL;
@@ -130,12 +128,13 @@ static int allocate_scratch(struct npu *npu)
         done &= (s->part_scales = npu_allocate(BFP_PARTS * BFP_PART_PIXELS, sizeof(float))) != NULL;
         done &= (s->line = npu_allocate(need.line, sizeof(uint16_t))) != NULL;
         done &= (s->largest = npu_allocate(need.line, sizeof(uint16_t))) != NULL;
-        done &= (s->windows = npu_allocate(windows + COPY_STEP, sizeof(uint16_t))) != NULL;
-        done &= (s->own_blocks = npu_allocate(blocks + PANEL_PIXELS, BFP_BLOCK)) != NULL;
-        done &= (s->own_scales = npu_allocate(blocks, sizeof(float))) != NULL;
+        done &= (s->windows = npu_allocate(blocks * BFP_BLOCK + COPY_STEP, sizeof(uint16_t))) != NULL;
+        done &= (s->window_blocks = npu_allocate(blocks + PANEL_PIXELS, BFP_BLOCK)) != NULL;
+        done &= (s->window_scales = npu_allocate(blocks, sizeof(float))) != NULL;
         done &= (s->row = npu_allocate(need.row, sizeof(uint16_t))) != NULL;
         done &= (s->plane = npu_allocate(need.plane, sizeof(float))) != NULL;
         done &= (s->many = npu_allocate(need.many, sizeof(uint16_t *))) != NULL;
+        done &= npu_make_passing(npu, s);
     }
     return done;
 }
@@ -204,8 +203,7 @@ struct npu *npu_load(const struct npu_specification *specification, enum npu_num
     if (done) {
         find_signs(npu);
         find_copies(npu);
-        npu_find_preactivations(npu);
-        done = npu_join_maps(npu) && npu_place_maps(npu);
+        done = npu_join_maps(npu) && npu_find_bands(npu) && npu_place_maps(npu);
     }
     pool_wake(pool);
     for (int s = 0; done && s < npu->step_count; s++)
@@ -234,11 +232,14 @@ static void free_scratch(struct npu *npu)
         free(s->line);
         free(s->largest);
         free(s->windows);
-        free(s->own_blocks);
-        free(s->own_scales);
+        free(s->window_blocks);
+        free(s->window_scales);
         free(s->row);
         free(s->plane);
         free(s->many);
+        free(s->maps);
+        free(s->passing);
+        free(s->spent);
     }
     free(npu->scratch);
 }
@@ -261,6 +262,7 @@ void npu_unload(struct npu *npu)
     free(npu->arena);
     free(npu->maps);
     free(npu->steps);
+    free(npu->bands);
     free(npu->inputs);
     free(npu->outputs);
     free(npu->times);
@@ -269,8 +271,6 @@ void npu_unload(struct npu *npu)
 
 static void run_step(struct npu *npu, const struct step *step)
 {
-    if (step->is_before)
-        return;
     if (npu->numerics == NPU_FLOAT32)
         npu_run_float32(npu, step);
     else if (step->convolution != NULL)
@@ -279,16 +279,16 @@ static void run_step(struct npu *npu, const struct step *step)
         npu_run_rows(npu, step);
 }
 
-static uint64_t nanoseconds(void)
+uint64_t npu_nanoseconds(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static uint64_t lap(uint64_t *since)
+uint64_t npu_lap(uint64_t *since)
 {
-    uint64_t now = nanoseconds(), took = now - *since;
+    uint64_t now = npu_nanoseconds(), took = now - *since;
     *since = now;
     return took;
 }
@@ -299,16 +299,23 @@ int npu_run(struct npu *npu, const float *const *inputs, float *const *outputs)
     fegetenv(&environment);
     fesetenv(FE_DFL_ENV); /* another library may have told this thread to flush subnormals */
     pool_wake(npu->pool);
-    uint64_t since = nanoseconds();
+    uint64_t since = npu_nanoseconds();
     int bad = npu_enter(npu, inputs);
-    npu->times[0] = lap(&since);
+    npu->times[0] = npu_lap(&since);
     for (int s = 0; bad < 0 && s < npu->step_count; s++) {
+        const struct band *band = npu->steps[s].band;
+        if (band != NULL) {
+            npu_run_band(npu, band);
+            npu_share_time(npu, band, npu_lap(&since));
+            s = band->last;
+            continue;
+        }
         run_step(npu, &npu->steps[s]);
-        npu->times[s + 1] = lap(&since);
+        npu->times[s + 1] = npu_lap(&since);
     }
     if (bad < 0)
         npu_leave(npu, outputs);
-    npu->times[npu->step_count + 1] = lap(&since);
+    npu->times[npu->step_count + 1] = npu_lap(&since);
     pool_rest(npu->pool);
     fesetenv(&environment);
     if (bad < 0) {

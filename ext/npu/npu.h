@@ -77,7 +77,8 @@ int npu_run(struct npu *npu, const float *const *inputs, float *const *outputs);
 
 void npu_read_counters(const struct npu *npu, struct npu_counters *to);
 
-/* Nanoseconds of entry, every chain and exit in the last run, chain_count + 2 numbers. */
+/* Nanoseconds of entry, every chain and exit in the last run, chain_count + 2 numbers. What chains that ran
+ * together took is shared out among them by some panels that were timed. */
 void npu_read_times(const struct npu *npu, uint64_t *to);
 
 #endif

@@ -13,13 +13,22 @@ struct rows {
     int channel_items; /* items that share a pixel */
 };
 
+static uint8_t *block_of(const struct map_place *map, int pixel)
+{
+    return map->block + (size_t)(pixel - map->origin) * map->block_stride;
+}
+
+static float *scale_of(const struct map_place *map, int pixel)
+{
+    return map->scale + (size_t)(pixel - map->origin) * (size_t)map->blocks;
+}
+
 void npu_quantise_pixel(const struct npu *npu, const struct map_place *map, int pixel, int from,
                         int to, const uint16_t *halves)
 {
     for (int c = from; c < to; c += BFP_BLOCK)
         npu->kernels->quantise(halves + (c - from), smaller(to - c, BFP_BLOCK), npu->mantissa,
-                               map->zero, map->block + (size_t)pixel * map->block_stride + c,
-                               map->scale + (size_t)pixel * (size_t)map->blocks + c / BFP_BLOCK);
+                               map->zero, block_of(map, pixel) + c, scale_of(map, pixel) + c / BFP_BLOCK);
 }
 
 static const uint16_t *row_of(const struct map_place *map, int pixel, int channel)
@@ -103,22 +112,46 @@ static void run_pixel(const struct rows *job, struct scratch *scratch, int pixel
     }
 }
 
-static void rows_item(void *argument, int item, int thread)
+/* A scale chain whose values are quantised only. */
+static void scale_pixel(const struct rows *job, struct scratch *scratch, int pixel, int from, int to)
 {
-    const struct rows *job = argument;
     const struct map_place *target = job->target;
-    struct scratch *scratch = &job->npu->scratch[thread];
-    int channels = target->map.channels, split = job->channel_items > 1;
-    int from = split ? item % job->channel_items * BFP_BLOCK : 0;
-    int to = split ? smaller(from + BFP_BLOCK, channels) : channels;
-    int first = item / job->channel_items * COPY_PIXELS;
-    int last = smaller(first + COPY_PIXELS, pixels_of(&target->map));
+    const uint16_t *x = row_of(job->source, pixel, 0);
+    for (int c = from; c < to; c += BFP_BLOCK)
+        scratch->saturated += job->npu->kernels->scale_block(
+            x + c, job->step->scale + c, job->step->bias + c, job->step->chain.activation,
+            smaller(to - c, BFP_BLOCK), job->npu->mantissa, target->zero, block_of(target, pixel) + c,
+            scale_of(target, pixel) + c / BFP_BLOCK);
+}
+
+/* Channels of some pixels. */
+static void run_pixels(const struct rows *job, struct scratch *scratch, int first, int last, int from,
+                       int to)
+{
+    const struct map_place *target = job->target;
+    int scales = job->step->chain.kind == NPU_SCALE && target->halves == NULL;
     for (int pixel = first; pixel < last; pixel++) {
+        if (scales) {
+            scale_pixel(job, scratch, pixel, from, to);
+            continue;
+        }
         uint16_t *out = target->halves != NULL ? (uint16_t *)row_of(target, pixel, from) : scratch->row;
         run_pixel(job, scratch, pixel, from, to - from, out);
         if (target->block != NULL)
             npu_quantise_pixel(job->npu, target, pixel, from, to, out);
     }
+}
+
+static void rows_item(void *argument, int item, int thread)
+{
+    const struct rows *job = argument;
+    const struct map_place *target = job->target;
+    int channels = target->map.channels, split = job->channel_items > 1;
+    int from = split ? item % job->channel_items * BFP_BLOCK : 0;
+    int to = split ? smaller(from + BFP_BLOCK, channels) : channels;
+    int first = item / job->channel_items * COPY_PIXELS;
+    int last = smaller(first + COPY_PIXELS, pixels_of(&target->map));
+    run_pixels(job, &job->npu->scratch[thread], first, last, from, to);
 }
 
 /* One row of the box that is copied. */
@@ -165,12 +198,25 @@ static void run_copy(struct npu *npu, struct rows *job)
         pool_run(npu->pool, quantise_item, job, ceil_div(pixels, COPY_PIXELS));
 }
 
+static struct rows make_job(struct npu *npu, const struct step *step, const struct map_place *maps)
+{
+    const struct npu_chain *chain = &step->chain;
+    struct rows job = {npu, step, &maps[chain->source], chain->other >= 0 ? &maps[chain->other] : NULL,
+                       &maps[chain->target], 1};
+    return job;
+}
+
+void npu_run_rows_panel(struct npu *npu, const struct step *step, int thread, int first, int pixels)
+{
+    struct scratch *scratch = &npu->scratch[thread];
+    struct rows job = make_job(npu, step, scratch->maps);
+    run_pixels(&job, scratch, first, first + pixels, 0, job.target->map.channels);
+}
+
 void npu_run_rows(struct npu *npu, const struct step *step)
 {
     const struct npu_chain *chain = &step->chain;
-    struct rows job = {npu, step, &npu->maps[chain->source],
-                       chain->other >= 0 ? &npu->maps[chain->other] : NULL,
-                       &npu->maps[chain->target], 1};
+    struct rows job = make_job(npu, step, npu->maps);
     if (chain->kind == NPU_COPY) {
         run_copy(npu, &job);
         return;
