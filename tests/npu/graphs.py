@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -61,6 +63,17 @@ class Builder:
         weights = self.halves(rows, *window.kernel, x.channels, spread=spread)
         bias = self.halves(rows)
         self.chains.append(Convolution(source, target, window, weights, bias, residual, activation))
+        return target
+
+    def join(self, sources: Sequence[int]) -> int:
+        """Appends a concatenation of maps of one size along their channels."""
+        x, at = self.tensors[sources[0]], 0
+        target = self.tensor(x.height, x.width, sum(self.tensors[i].channels for i in sources))
+        for source in sources:
+            channels = self.tensors[source].channels
+            extent = (x.height, x.width, channels)
+            self.chains.append(Copy(source, target, extent, offset=(0, 0, at)))
+            at += channels
         return target
 
     def program(self, form: str, inputs: tuple[Port, ...]) -> Program:
@@ -132,14 +145,7 @@ def _pool(draw: st.DrawFn, b: Builder, source: int) -> None:
 def _concat(draw: st.DrawFn, b: Builder, source: int) -> None:
     x = b.tensors[source]
     alike = [i for i, t in enumerate(b.tensors) if (t.height, t.width) == (x.height, x.width)]
-    parts = [source, *draw(st.lists(st.sampled_from(alike), max_size=2))]
-    target = b.tensor(x.height, x.width, sum(b.tensors[i].channels for i in parts))
-    at = 0
-    for part in parts:
-        channels = b.tensors[part].channels
-        extent = (x.height, x.width, channels)
-        b.chains.append(Copy(part, target, extent, offset=(0, 0, at)))
-        at += channels
+    b.join([source, *draw(st.lists(st.sampled_from(alike), max_size=2))])
 
 
 def _pad_or_slice(draw: st.DrawFn, b: Builder, source: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from edged import npu
 from edged.npu import _native
-from edged.npu.chains import Activate, Activation, Add, Copy, Scale, Window
+from edged.npu.chains import Activate, Activation, Add, Scale, Window
 from edged.npu.listing import port
 from tests.npu.graphs import Builder
 
@@ -44,20 +44,6 @@ class Held(Builder):
         if factor is not None:
             factors[:] = factor
         self.chains.append(Scale(source, target, factors, bias, activation))
-        return target
-
-    def joined(self, *sources: int) -> int:
-        """Appends a concatenation along the channels."""
-        map_ = self.tensors[sources[0]]
-        target = self.tensor(
-            map_.height, map_.width, sum(self.tensors[each].channels for each in sources)
-        )
-        at = 0
-        for each in sources:
-            channels = self.tensors[each].channels
-            extent = (map_.height, map_.width, channels)
-            self.chains.append(Copy(each, target, extent, offset=(0, 0, at)))
-            at += channels
         return target
 
     def held_to_the_reference(self, form: str = "ms-fp13", also: Sequence[int] = ()) -> int:
@@ -215,7 +201,7 @@ def test_dense_blocks(side: int, growth: int) -> None:
     map_ = made.convolve(made.entered, 48, AROUND, None, "none")
     for _ in range(3):
         bottle = made.convolve(made.scale(map_), 64, POINT, None, "relu")
-        map_ = made.joined(map_, made.convolve(bottle, growth, AROUND, None, "none"))
+        map_ = made.join([map_, made.convolve(bottle, growth, AROUND, None, "none")])
     made.convolve(made.scale(map_), 40, POINT, None, "none")
     made.held_to_the_reference()
 

@@ -37,16 +37,6 @@ class Dense(Builder):
         self.entered = self.tensor(SIDE, SIDE, 32)
         self.maps = [self.entered]
 
-    def concat(self, sources: list[int]) -> None:
-        """Appends the maps behind each other."""
-        total = sum(self.tensors[each].channels for each in sources)
-        target, at = self.tensor(SIDE, SIDE, total), 0
-        for each in sources:
-            channels = self.tensors[each].channels
-            self.chains.append(Copy(each, target, (SIDE, SIDE, channels), offset=(0, 0, at)))
-            at += channels
-        self.maps.append(target)
-
     def step(self, kind: str, source: int, rows: int) -> None:
         """Appends a chain of another kind that reads a map."""
         channels = self.tensors[source].channels
@@ -79,7 +69,7 @@ def programs(draw: st.DrawFn) -> npu.Program:
     for _ in range(draw(st.integers(2, 8))):
         source = st.sampled_from(made.maps)
         if draw(st.booleans()):
-            made.concat(draw(st.lists(source, min_size=2, max_size=3)))
+            made.maps.append(made.join(draw(st.lists(source, min_size=2, max_size=3))))
         else:
             made.step(draw(st.sampled_from(KINDS)), draw(source), draw(CHANNELS))
         if made.tensors[made.maps[-1]].channels > 2000:
