@@ -123,6 +123,12 @@ missing_test_packages() {
     if ! command -v qemu-aarch64-static >/dev/null && ! command -v qemu-aarch64 >/dev/null; then
         echo qemu-user-static
     fi
+    # The kernels for AVX-512: an emulated PC, whose screen needs no window. It brings Bochs itself; the
+    # tests take a Linux for it.
+    if [ "$(uname -m)" = x86_64 ] && ! { command -v bochs &&
+        compgen -G '/usr/lib/*/bochs/plugins/libbx_term_gui.so'; } >/dev/null; then
+        echo bochs-term
+    fi
 }
 
 # install_test_packages: what can be had of them; the tests say what they miss.

@@ -13,19 +13,18 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import pytest
-
 from tests.kernels.builds import ROOT, Toolchain
+from tests.kernels.debian import apt, take
 
 PYTHON = f"python3.{sys.version_info.minor}"
 PACKAGES = (f"{PYTHON}-minimal", f"lib{PYTHON}-stdlib", f"lib{PYTHON}-dev", "libstdc++6")
 COMPILED = ("numpy", "hypothesis")
 PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_28_aarch64")
-DOWNLOAD_LIMIT, RUN_LIMIT = 600, 3000  # seconds
+WHAT = "a Python for ARM"
+RUN_LIMIT = 3000  # seconds
 
 
 class ArmPython:
@@ -60,24 +59,11 @@ class ArmPython:
         )
 
     def _take_packages(self, folder: Path) -> None:
-        state, cache = folder / "apt" / "state", folder / "apt" / "cache"
-        (state / "lists" / "partial").mkdir(parents=True)
-        (cache / "archives" / "partial").mkdir(parents=True)
-        (state / "status").touch()
-        settings = {
-            "APT::Architecture": "arm64",
-            "APT::Architectures": "arm64",
-            "APT::Sandbox::User": "",
-            "Debug::NoLocking": "1",
-            "Dir::State": str(state),
-            "Dir::State::status": str(state / "status"),
-            "Dir::Cache": str(cache),
-        }
-        apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in settings.items())]
-        _take([*apt, "update"], needed=False)  # sources without this architecture are no harm
-        _take([*apt, "install", "--yes", "--download-only", "--no-install-recommends", *PACKAGES])
-        for package in sorted((cache / "archives").glob("*.deb")):
-            _take(["dpkg-deb", "-x", package, self._root])
+        command = apt("arm64", folder / "apt", WHAT)
+        wanted = ["install", "--yes", "--download-only", "--no-install-recommends", *PACKAGES]
+        take([*command, *wanted], WHAT)
+        for package in sorted((folder / "apt" / "cache" / "archives").glob("*.deb")):
+            take(["dpkg-deb", "-x", package, self._root], WHAT)
 
     def _take_wheels(self, wheels: Path) -> None:
         platforms = [f"--platform={name}" for name in PLATFORMS]
@@ -90,7 +76,8 @@ class ArmPython:
             "--quiet",
             "--disable-pip-version-check",
         ]
-        _take([*pip, "--no-deps", "--only-binary=:all:", *platforms, f"--dest={wheels}", *pinned])
+        wanted = ["--no-deps", "--only-binary=:all:", *platforms, f"--dest={wheels}", *pinned]
+        take([*pip, *wanted], WHAT)
         for wheel in wheels.glob("*.whl"):
             zipfile.ZipFile(wheel).extractall(self._site)
 
@@ -100,20 +87,10 @@ class ArmPython:
             shutil.copytree(ROOT / name, self._tree / name, ignore=no_code)
         shutil.copy(ROOT / "pyproject.toml", self._tree)
         source = folder / "_native.c"
-        _take([sys.executable, "-m", "cython", "-3", "-Iext", "ext/_native.pyx", "-o", str(source)])
+        cython = [sys.executable, "-m", "cython", "-3", "-Iext", "ext/_native.pyx"]
+        take([*cython, "-o", source], WHAT)
         name = f"_native.cpython-3{sys.version_info.minor}-aarch64-linux-gnu.so"
         include = self._root / "usr" / "include"
         self._tools.extension(
             source, [include, include / PYTHON], self._tree / "edged" / "npu" / name
         )
-
-
-def _take(command: Sequence[str | Path], *, needed: bool = True) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip(f"there is no {command[0]} here")
-    if needed and done.returncode != 0:
-        pytest.skip(f"{command[0]} cannot get a Python for ARM: {done.stderr.strip()[-500:]}")

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -47,25 +47,37 @@ class Toolchain:
         machine: the processor, as ``uname -m`` has it.
         folder: where everything that is made goes.
         sanitize: whether ``EDGED_SANITIZE`` is followed.
+        static: whether programs shall run where there are no shared libraries.
+        before: what the assembler reads before each source that gcc compiled.
     """
 
-    def __init__(self, machine: str, folder: Path, *, sanitize: bool = True) -> None:
+    def __init__(
+        self,
+        machine: str,
+        folder: Path,
+        *,
+        sanitize: bool = True,
+        static: bool = False,
+        before: Path | None = None,
+    ) -> None:
         self.machine, self._folder = machine, folder
         foreign = machine != MACHINE
         self._prefix = f"{machine}-linux-gnu-" if foreign else ""
         self._sanitize = sanitize and not foreign and bool(os.environ.get("EDGED_SANITIZE"))
         self._setup = setup_py()
-        self.emulator = [_needed(f"qemu-{machine}-static", f"qemu-{machine}")] if foreign else []
-        self._gcc = _needed(self._prefix + "gcc")
+        self.emulator = [needed(f"qemu-{machine}-static", f"qemu-{machine}")] if foreign else []
+        self._gcc = needed(self._prefix + "gcc")
         # An emulator has no use for this machine's own shared libraries.
-        self._link = ["-static"] if foreign else []
+        self._link = ["-static"] if foreign or static else []
+        self._before = [f"-Wa,{before}"] if before is not None else []
 
     def compiled(self, source: str, flags: Sequence[str] = ()) -> Path:
         """Returns the object file of a source of the repository."""
         target = self._folder / (source.replace("/", "-") + ".o")
         if not target.exists():
             common = self._setup.common_flags(self.machine, sanitize=self._sanitize)
-            self._must([self._gcc, *common, *flags, "-Iext", "-c", source, "-o", target])
+            flags = [*common, *flags, *self._before]
+            self._must([self._gcc, *flags, "-Iext", "-c", source, "-o", target])
         return target
 
     def libraries(self) -> dict[str, list[Path]]:
@@ -84,6 +96,16 @@ class Toolchain:
         self._must([self._gcc, *self._link, *sanitize, *objects, "-lm", "-lpthread", "-o", target])
         return target
 
+    def image(self, source: str, start: int, names: Mapping[str, int]) -> Path:
+        """Returns what an assembler makes for an address, with nothing around it."""
+        target = self._folder / (Path(source).stem + ".image")
+        linked = f"-Wl,-Ttext={start:#x},--oformat=binary,--build-id=none,--entry=0"
+        defined = [f"-D{name}={value:#x}" for name, value in names.items()]
+        self._must(
+            [self._gcc, "-nostdlib", "-static", "-no-pie", *defined, linked, source, "-o", target]
+        )
+        return target
+
     def extension(self, source: Path, include: Sequence[Path], target: Path) -> None:
         """Makes a Python module of C from Cython and edged's libraries."""
         folders = [f"-I{folder}" for folder in ("ext", *include)]
@@ -100,7 +122,7 @@ class Toolchain:
 
     def binutil(self, name: str, *arguments: str | Path) -> str:
         """Returns what one of the binutils says."""
-        done = run([_needed(self._prefix + name), *arguments], 300)
+        done = run([needed(self._prefix + name), *arguments], 300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -110,7 +132,7 @@ class Toolchain:
         assert not done.stderr, done.stderr  # warnings
 
 
-def _needed(*names: str) -> str:
+def needed(*names: str) -> str:
     """Returns the first of these programs that is there; skips the test where none is."""
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
