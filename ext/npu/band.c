@@ -167,8 +167,8 @@ int npu_make_passing(struct npu *npu, struct scratch *scratch)
         *place = npu->maps[m];
         if (!place->passing)
             continue;
-        place->scale = (float *)(scratch->passing + place->passing_at);
-        place->block = (uint8_t *)(place->scale + PANEL_PIXELS * place->blocks);
+        place->block = scratch->passing + place->passing_at; /* aligned, which the scales need not be */
+        place->scale = (float *)(place->block + PANEL_PIXELS * place->block_stride);
     }
     return 1;
 }
