@@ -18,7 +18,7 @@ AVX512VNNI = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vn
 BFP = ["ext/bfp/kernels.h", "ext/bfp/block.h", "ext/bfp/rows.inc"]
 YMM = [*BFP, "ext/bfp/x86/ymm.inc"]
 ZMM = [*BFP, "ext/bfp/x86/avx512vnni_convolve.inc"]
-NPU = ["ext/npu/npu.h", "ext/npu/internal.h", "ext/npu/pool.h", *BFP]
+NPU = [f"ext/npu/{name}.h" for name in ("npu", "internal", "clock", "pool")] + BFP
 NPU_SOURCES = (
     "npu",
     "memory",

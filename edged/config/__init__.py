@@ -8,8 +8,9 @@
 
 from edged.config.change import Change, between
 from edged.config.consistency import is_gated, is_loopback, split_address
-from edged.config.load import Examined, Setting, examine, load
+from edged.config.load import Examined, examine, load
 from edged.config.problem import Problem, sentence
+from edged.config.setting import Setting
 from edged.config.settings import (
     ALL,
     KEYS,

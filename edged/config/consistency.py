@@ -5,14 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from edged.config import mqtt
 from edged.config.problem import Problem
+from edged.config.setting import Setting
 from edged.config.settings import Config
-
-if TYPE_CHECKING:
-    from edged.config.load import Setting
 
 SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), without the terminating zero
 

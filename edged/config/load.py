@@ -16,37 +16,9 @@ from edged.config import consistency, document, folders, settings
 from edged.config.document import Document
 from edged.config.keys import Key
 from edged.config.problem import Problem, sentence
+from edged.config.setting import HIDDEN, Setting
 from edged.config.settings import ALL, Config
 from edged.errors import ConfigError
-
-HIDDEN = "(hidden)"
-DEFAULT = "default"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One value and where it is from.
-
-    Attributes:
-        key: which setting.
-        value: typed; None if it is not set and has no default.
-        origin: ``default``, ``FILE:LINE``, ``variable NAME`` or ``flag --NAME``.
-        line: in the file, if it is from there.
-    """
-
-    key: Key
-    value: Any
-    origin: str = DEFAULT
-    line: int | None = None
-
-    @property
-    def shown(self) -> Any:
-        """The value for people and JSON; a secret is hidden."""
-        if self.key.secret and self.value:
-            return HIDDEN
-        if isinstance(self.value, Path):
-            return str(self.value)
-        return f"{self.value:04o}" if self.key.name.endswith("_mode") else self.value
 
 
 @dataclass

@@ -20,8 +20,8 @@ from typing import Any
 
 from edged.config import version
 from edged.doctor import parts, secrets
-from edged.doctor.check import SkipError
 from edged.doctor.redact import Redactor
+from edged.doctor.skip import SkipError
 from edged.doctor.texts import as_json
 from edged.doctor.world import World
 from edged.errors import EdgedError

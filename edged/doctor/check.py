@@ -37,10 +37,6 @@ class Finding:
     fix: str = ""
 
 
-class SkipError(Exception):
-    """There is nothing to look at here; the text says why."""
-
-
 Look: TypeAlias = "Callable[[World], Finding | Sequence[Finding]]"
 
 

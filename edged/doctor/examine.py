@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from edged.doctor.check import Check, Finding, Group, Result, SkipError, error, skipped
+from edged.doctor.check import Check, Finding, Group, Result, error, skipped
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 from edged.errors import EdgedError
 

@@ -24,7 +24,7 @@ from edged.containers.process import ProcessRuntime
 from edged.containers.runtime import MIB, Limits, Runtime, half_of_memory
 from edged.deploy import device
 from edged.deploy.store import pointed
-from edged.doctor.check import SkipError
+from edged.doctor.skip import SkipError
 from edged.errors import DeviceError, EdgedError, ModelError
 
 LIMIT = 60.0  # seconds for all of it

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from edged.doctor.check import SkipError
+from edged.doctor.skip import SkipError
 
 UNIT = "edged.service"
 BOOTED = Path("/run/systemd/system")  # sd_booted(3)

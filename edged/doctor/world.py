@@ -23,7 +23,7 @@ from edged.config.settings import Config
 from edged.deploy import device
 from edged.deploy.clock import Clock, Moment
 from edged.doctor import mounts, reach, unit
-from edged.doctor.check import SkipError
+from edged.doctor.skip import SkipError
 from edged.errors import ConfigError, EdgedError, RequestError
 
 if TYPE_CHECKING:

@@ -12,16 +12,13 @@ The nodes are for one picture, as the device runs it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from edged.zoo.layers import Detections
+from edged.zoo.nodes import Nodes
 from edged.zoo.ssd import BOXES, LIMIT, NUMBERS, SCALES, SCOPE, SCORES, SIZE, Scale
-
-if TYPE_CHECKING:
-    from edged.zoo.graph import Writing
 
 SCORE = 0.05
 """Boxes with less are not given."""
@@ -49,7 +46,7 @@ def _default_boxes(scale: Scale) -> npt.NDArray[np.float64]:
     return np.column_stack([x.ravel(), y.ravel(), sides]) / SIZE
 
 
-def write(graph: Writing, layer: Detections) -> None:
+def write(graph: Nodes, layer: Detections) -> None:
     """Adds the nodes that make boxes ``[1, K, 4]``, scores and classes ``[1, K]``."""
     half = len(layer.sources) // 2
     logits = _flat(graph, layer.sources[:half], f"{_NAME}/all_logits", -1)
@@ -59,7 +56,7 @@ def write(graph: Writing, layer: Detections) -> None:
     _best(graph, corners, scores)
 
 
-def _flat(graph: Writing, sources: tuple[str, ...], name: str, last: int) -> str:
+def _flat(graph: Nodes, sources: tuple[str, ...], name: str, last: int) -> str:
     """Returns all scales' values behind each other, ``[1, boxes, values]``."""
     flat = []
     for scale, source in zip(SCALES, sources, strict=True):
@@ -69,7 +66,7 @@ def _flat(graph: Writing, sources: tuple[str, ...], name: str, last: int) -> str
     return graph.node("Concat", name, flat, axis=1)
 
 
-def _corners(graph: Writing, moves: str) -> str:
+def _corners(graph: Nodes, moves: str) -> str:
     """Returns the boxes' top, left, bottom and right ``[1, boxes, 4]``, within the picture."""
     boxes = default_boxes().astype(np.float32)[None]
 
@@ -95,7 +92,7 @@ def _corners(graph: Writing, moves: str) -> str:
     return node("Clip", "corners", turned, *edges)
 
 
-def _scores(graph: Writing, logits: str) -> str:
+def _scores(graph: Nodes, logits: str) -> str:
     """Returns the scores of all classes but none, ``[1, classes - 1, boxes]``."""
     shares = graph.node("Softmax", f"{_NAME}/softmax", [logits], axis=2)
     bounds = [_integers(graph, f"{_NAME}/{n}", [v]) for n, v in (("one", 1), ("end", 1 << 31))]
@@ -104,7 +101,7 @@ def _scores(graph: Writing, logits: str) -> str:
     return graph.node("Transpose", f"{_NAME}/by_class", [objects], perm=[0, 2, 1])
 
 
-def _best(graph: Writing, corners: str, scores: str) -> None:
+def _best(graph: Nodes, corners: str, scores: str) -> None:
     """Keeps the best boxes and adds the outputs."""
     limits = [
         _integers(graph, f"{_NAME}/limit", [LIMIT]),
@@ -141,5 +138,5 @@ def _best(graph: Writing, corners: str, scores: str) -> None:
     graph.node("Reshape", BOXES, [masked, shape])
 
 
-def _integers(graph: Writing, name: str, values: int | list[int]) -> str:
+def _integers(graph: Nodes, name: str, values: int | list[int]) -> str:
     return graph.parameter(name, np.array(values, np.int64))

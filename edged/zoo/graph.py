@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from edged.zoo import boxes
 from edged.zoo.layers import (
@@ -29,11 +28,10 @@ from edged.zoo.layers import (
     Softmax,
     sized,
 )
+from edged.zoo.nodes import Array, Nodes
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
-
-Array = npt.NDArray[np.float32]
 
 _OPSET, _IR_VERSION = 17, 8
 
@@ -67,11 +65,11 @@ def write(network: Network, variables: Mapping[str, Array], classes: int) -> Mod
     return model
 
 
-class Writing:
+class Writing(Nodes):
     """A graph while it is written."""
 
     def __init__(self, graph: GraphProto, variables: Mapping[str, Array], classes: int) -> None:
-        self._graph = graph
+        super().__init__(graph)
         self._variables = variables
         self._classes = classes
 
@@ -150,32 +148,3 @@ class Writing:
             strides=[layer.stride] * 2,
             **pads,
         )
-
-    def parameter(self, name: str, array: Array | npt.NDArray[np.int64]) -> str:
-        """Adds a constant; returns its name."""
-        from onnx import helper
-
-        self._graph.initializer.add(
-            name=name,
-            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
-            dims=array.shape,
-            raw_data=array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(),
-        )
-        return name
-
-    def node(
-        self, op: str, output: str, inputs: list[str], **attributes: int | float | list[int]
-    ) -> str:
-        """Adds a node that is called like its output; returns that."""
-        self.several(op, [output], inputs, **attributes)
-        return output
-
-    def several(
-        self, op: str, outputs: list[str], inputs: list[str], **attributes: int | float | list[int]
-    ) -> None:
-        """Adds a node with several outputs that is called like the first of them."""
-        from onnx import helper
-
-        node = helper.make_node(op, inputs, outputs, name=outputs[0])
-        node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
-        self._graph.node.append(node)

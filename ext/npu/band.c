@@ -9,6 +9,7 @@
  *
  * Of a map that only its band reads no more than a panel exists, in the thread's own memory. */
 
+#include "clock.h"
 #include "internal.h"
 
 enum {
@@ -198,12 +199,12 @@ static void band_item(void *argument, int item, int thread)
     int all = pixels_of(&npu->maps[npu->steps[job->band->first].chain.target].map);
     int first = item * job->band->panel, timed = item % TIMED_ITEMS == 0;
     int pixels = smaller(job->band->panel, all - first);
-    uint64_t since = timed ? npu_nanoseconds() : 0;
+    uint64_t since = timed ? nanoseconds() : 0;
     for (int s = job->band->first; s <= job->band->last; s++) {
         if (npu->steps[s].chain.kind != NPU_COPY)
             run_on_panel(npu, &npu->steps[s], thread, first, pixels);
         if (timed)
-            scratch->spent[s] += npu_lap(&since);
+            scratch->spent[s] += lap(&since);
     }
 }
 
@@ -213,7 +214,7 @@ void npu_run_band(struct npu *npu, const struct band *band)
     pool_run(npu->pool, band_item, &job, band->panels);
 }
 
-void npu_share_time(struct npu *npu, const struct band *band, uint64_t nanoseconds)
+void npu_share_time(struct npu *npu, const struct band *band, uint64_t took)
 {
     uint64_t whole = 0;
     for (int s = band->first; s <= band->last; s++) {
@@ -226,5 +227,5 @@ void npu_share_time(struct npu *npu, const struct band *band, uint64_t nanosecon
     }
     for (int s = band->first; s <= band->last; s++)
         npu->times[s + 1] = whole == 0 ? 0 :
-            (uint64_t)((double)nanoseconds * (double)npu->times[s + 1] / (double)whole);
+            (uint64_t)((double)took * (double)npu->times[s + 1] / (double)whole);
 }

@@ -153,8 +153,8 @@ int npu_find_bands(struct npu *npu);
 /* Makes a thread's own view of the maps, after they are placed. Returns 0 when memory is short. */
 int npu_make_passing(struct npu *npu, struct scratch *scratch);
 void npu_run_band(struct npu *npu, const struct band *band);
-/* Divides the time that a band took among its steps. */
-void npu_share_time(struct npu *npu, const struct band *band, uint64_t nanoseconds);
+/* Divides the nanoseconds that a band took among its steps. */
+void npu_share_time(struct npu *npu, const struct band *band, uint64_t took);
 
 /* convolution.c */
 /* Whether threads divide a convolution's rows among them, not its pixels. */
@@ -183,11 +183,6 @@ void npu_run_rows(struct npu *npu, const struct step *step);
 void npu_run_rows_panel(struct npu *npu, const struct step *step, int thread, int first, int pixels);
 void npu_quantise_pixel(const struct npu *npu, const struct map_place *map, int pixel, int from,
                         int to, const uint16_t *halves);
-
-/* npu.c */
-uint64_t npu_nanoseconds(void);
-/* Nanoseconds since the time that is handed over, which becomes now. */
-uint64_t npu_lap(uint64_t *since);
 
 /* ports.c */
 int npu_enter(struct npu *npu, const float *const *inputs);

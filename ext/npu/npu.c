@@ -4,8 +4,8 @@
 
 #include <fenv.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "internal.h"
 
 static float *constant(const struct npu *npu, const uint16_t *halves, int count, int *failed)
@@ -279,43 +279,29 @@ static void run_step(struct npu *npu, const struct step *step)
         npu_run_rows(npu, step);
 }
 
-uint64_t npu_nanoseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t npu_lap(uint64_t *since)
-{
-    uint64_t now = npu_nanoseconds(), took = now - *since;
-    *since = now;
-    return took;
-}
-
 int npu_run(struct npu *npu, const float *const *inputs, float *const *outputs)
 {
     fenv_t environment;
     fegetenv(&environment);
     fesetenv(FE_DFL_ENV); /* another library may have told this thread to flush subnormals */
     pool_wake(npu->pool);
-    uint64_t since = npu_nanoseconds();
+    uint64_t since = nanoseconds();
     int bad = npu_enter(npu, inputs);
-    npu->times[0] = npu_lap(&since);
+    npu->times[0] = lap(&since);
     for (int s = 0; bad < 0 && s < npu->step_count; s++) {
         const struct band *band = npu->steps[s].band;
         if (band != NULL) {
             npu_run_band(npu, band);
-            npu_share_time(npu, band, npu_lap(&since));
+            npu_share_time(npu, band, lap(&since));
             s = band->last;
             continue;
         }
         run_step(npu, &npu->steps[s]);
-        npu->times[s + 1] = npu_lap(&since);
+        npu->times[s + 1] = lap(&since);
     }
     if (bad < 0)
         npu_leave(npu, outputs);
-    npu->times[npu->step_count + 1] = npu_lap(&since);
+    npu->times[npu->step_count + 1] = lap(&since);
     pool_rest(npu->pool);
     fesetenv(&environment);
     if (bad < 0) {

@@ -7,7 +7,8 @@ import stat
 from edged import config as configuration
 from edged.access import tokens
 from edged.access.tokens import Pair, Token
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 
 SOON = 14 * 86400.0  # seconds

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edged.doctor import endpoints
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
 from edged.doctor.endpoints import Certificate
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 from edged.errors import ConfigError
 

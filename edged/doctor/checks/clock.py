@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from edged.deploy.clock import SET_SINCE
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 
 BACK = 3600.0  # seconds that files may be from the future: two clocks differ, time zones do not

@@ -10,7 +10,8 @@ from edged.containers.lines import FILE_LIMIT
 from edged.containers.logs import KEPT
 from edged.deploy import device
 from edged.deploy.store import pointed
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 
 MIB = 1 << 20

@@ -6,7 +6,8 @@ import stat
 
 from edged.deploy.admission import Trust
 from edged.deploy.store import pointed
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 from edged.errors import ConfigError, VerifyError
 from edged.oci import keys

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from edged.doctor import endpoints, login
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
 from edged.doctor.endpoints import Endpoint
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 
 LIMIT = 60.0  # seconds for all registries; each step has its own

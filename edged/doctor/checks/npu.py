@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edged.deploy.device import Npu
 from edged.doctor import selftest
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.world import SELF_TEST_LIMIT, World
 from edged.errors import RequestError
 

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from edged.containers.runc import cgroups, command, seccomp
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 from edged.errors import ConfigError
 

@@ -7,7 +7,8 @@ import stat
 from edged import config as configuration
 from edged.config import version
 from edged.doctor import endpoints
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.unit import UNIT
 from edged.doctor.world import World
 from edged.errors import RequestError

@@ -7,7 +7,8 @@ from typing import Any
 from edged.deploy import check, schema
 from edged.deploy.document import Document
 from edged.deploy.store import pointed
-from edged.doctor.check import Check, Finding, Group, SkipError, error, ok, warning
+from edged.doctor.check import Check, Finding, Group, error, ok, warning
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 from edged.errors import StoreError
 from edged.oci.blobs import SPARE_BYTES

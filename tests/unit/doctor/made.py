@@ -9,7 +9,8 @@ from typing import Any
 from edged import messages
 from edged.deploy.clock import Moment
 from edged.doctor import mounts, reach
-from edged.doctor.check import Finding, Level, SkipError
+from edged.doctor.check import Finding, Level
+from edged.doctor.skip import SkipError
 from edged.doctor.world import Room, World
 from edged.errors import RequestError
 

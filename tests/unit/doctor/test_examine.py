@@ -6,9 +6,10 @@ import threading
 import time
 from pathlib import Path
 
-from edged.doctor.check import Check, Finding, Group, Result, SkipError, ok, warning
+from edged.doctor.check import Check, Finding, Group, Result, ok, warning
 from edged.doctor.checks import GROUPS
 from edged.doctor.examine import examine
+from edged.doctor.skip import SkipError
 from edged.doctor.world import World
 from edged.errors import StoreError
 from tests.unit.doctor.made import Made

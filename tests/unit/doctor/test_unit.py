@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.doctor import unit
-from edged.doctor.check import SkipError
+from edged.doctor.skip import SkipError
 
 
 @pytest.fixture

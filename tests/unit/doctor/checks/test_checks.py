@@ -17,7 +17,6 @@ from edged import messages
 from edged.config import version
 from edged.deploy.clock import Moment
 from edged.deploy.store import Store
-from edged.doctor.check import SkipError
 from edged.doctor.checks import (
     clock,
     configuration,
@@ -31,6 +30,7 @@ from edged.doctor.checks import (
 )
 from edged.doctor.mounts import Mount
 from edged.doctor.reach import Reached
+from edged.doctor.skip import SkipError
 from edged.doctor.world import Room
 from edged.errors import ConfigError, RequestError
 from edged.oci import keys as signing
