@@ -32,7 +32,7 @@ def on_a_pc(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     tools = Toolchain(MACHINE, folder, static=True, before=HERE / "rounding.s")
     bochs = Bochs(tools, folder)
     tables = table_names(MACHINE)
-    recording = list(examples(150 if request.config.getoption("--long") else 60))
+    recording = list(examples(150 if request.config.getoption("--long") else 30))
     for name, count in (("all", len(recording)), ("some", 10)):
         (folder / name).write_bytes(b"".join(recording[:count]))
     files = {
@@ -46,7 +46,7 @@ def on_a_pc(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 @pytest.fixture(scope="module")
 def with_vnni(on_a_pc: Runs, request: pytest.FixtureRequest) -> Answers:
-    every = 1 if request.config.getoption("--long") else 5
+    every = 1 if request.config.getoption("--long") else 10
     commands = [f"EVERY={every} /compare avx512vnni", "/replay /all avx512vnni", "/replay /some"]
     return on_a_pc(WITH_VNNI, commands)
 
@@ -76,6 +76,7 @@ def test_a_cpu_with_avx512vnni_has_it_first(with_vnni: Answers) -> None:
     assert sets(with_vnni[2]) == ["avx512vnni", "avx2", "portable"]
 
 
+@pytest.mark.long
 def test_a_cpu_with_the_rest_of_avx512_has_avx2_first(without_vnni: Answers) -> None:
     refused, replayed = without_vnni
     assert (refused.returncode, refused.stdout) == (2, "this CPU has no kernels avx512vnni\n")
