@@ -16,8 +16,9 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"]
 AVX512VNNI = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"]
 BFP = ["ext/bfp/kernels.h", "ext/bfp/block.h", "ext/bfp/rows.inc"]
-YMM = [*BFP, "ext/bfp/x86/ymm.inc"]
-ZMM = [*BFP, "ext/bfp/x86/avx512vnni_convolve.inc"]
+X86 = [*BFP, "ext/bfp/x86/blocks.inc"]
+YMM = [*X86, "ext/bfp/x86/ymm.inc"]
+ZMM = [*X86, "ext/bfp/x86/avx512vnni_convolve.inc"]
 NPU = [f"ext/npu/{name}.h" for name in ("npu", "internal", "clock", "pool")] + BFP
 NPU_SOURCES = (
     "npu",

@@ -146,8 +146,6 @@ int npu_find_bands(struct npu *npu)
         const struct npu_map *map = &npu->maps[npu->steps[s].chain.target].map;
         *band = (struct band){.first = s, .last = last};
         npu_divide_pixels(npu, pixels_of(map), largest_work(npu, band), &band->panel, &band->panels);
-        for (int i = s; i <= last; i++)
-            npu->steps[i].in_band = 1;
         npu->steps[s].band = band;
         find_passing(npu, band);
         npu->band_count++;

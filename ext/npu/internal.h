@@ -93,7 +93,6 @@ struct step {
     struct convolution *convolution;
     const struct convolution *next; /* the one after it */
     const struct band *band;        /* that begins with this step */
-    int in_band;
     float *scale, *bias; /* constants of the row operations as floats, padded to BFP_LANES */
     float *weights;      /* float32 mode: [position][channel][row] */
     int clears;          /* a copy that is the first into its target */

@@ -40,24 +40,24 @@ static inline vf vf_half_n(const uint16_t *p, int n)
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p));
 }
 
-static inline __m256i to_half_bits(vf a)
+static inline __m256i to_halves(vf a)
 {
     return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
 static inline void vf_put(uint16_t *p, vf a)
 {
-    _mm256_storeu_si256((__m256i *)p, to_half_bits(a));
+    _mm256_storeu_si256((__m256i *)p, to_halves(a));
 }
 
 static inline void vf_put_n(uint16_t *p, vf a, int n)
 {
-    _mm256_mask_storeu_epi16(p, first_lanes(n), to_half_bits(a));
+    _mm256_mask_storeu_epi16(p, first_lanes(n), to_halves(a));
 }
 
 static inline vf vf_round_half(vf a)
 {
-    return _mm512_cvtph_ps(to_half_bits(a));
+    return _mm512_cvtph_ps(to_halves(a));
 }
 
 static inline vf vf_add(vf a, vf b)
@@ -97,16 +97,12 @@ static inline int vf_over(vf a, int n)
     return __builtin_popcount(over);
 }
 
-/* Largest of 8 unsigned 16-bit numbers: the instruction finds the smallest, so of their complements. */
-static inline unsigned largest_of(__m128i v)
+/* Largest of 16 unsigned 16-bit numbers: the instruction finds the smallest, so of their complements. */
+static inline unsigned largest_of(__m256i v)
 {
-    __m128i complement = _mm_minpos_epu16(_mm_xor_si128(v, _mm_set1_epi16(-1)));
+    __m128i most = _mm_max_epu16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    __m128i complement = _mm_minpos_epu16(_mm_xor_si128(most, _mm_set1_epi16(-1)));
     return 0xffffu ^ (unsigned)_mm_extract_epi16(complement, 0);
-}
-
-static inline unsigned largest_of_16(__m256i v)
-{
-    return largest_of(_mm_max_epu16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
 }
 
 /* What every element of a block needs to be quantised. */
@@ -151,7 +147,7 @@ static inline unsigned largest_of_row(const uint16_t *halves, int channels)
         __m512i bits = _mm512_maskz_loadu_epi16(lanes, halves + c);
         top = _mm512_max_epu16(top, _mm512_and_si512(bits, magnitude));
     }
-    return largest_of_16(
+    return largest_of(
         _mm256_max_epu16(_mm512_castsi512_si256(top), _mm512_extracti64x4_epi64(top, 1)));
 }
 
@@ -170,8 +166,8 @@ static inline void put_row(const uint16_t *halves, int channels, struct quantise
 }
 
 /* Quantises a row whose largest magnitude is known. */
-static inline void quantise_row(const uint16_t *halves, int channels, unsigned largest, int mantissa,
-                                uint8_t zero, uint8_t *block, float *scale)
+static inline void quantise_by(unsigned largest, const uint16_t *halves, int channels, int mantissa,
+                               uint8_t zero, uint8_t *block, float *scale)
 {
     float inverse = bfp_block_scale(largest, mantissa, scale);
     put_row(halves, channels, make_quantiser(inverse, mantissa, zero), block);
@@ -180,7 +176,7 @@ static inline void quantise_row(const uint16_t *halves, int channels, unsigned l
 static void quantise(const uint16_t *halves, int channels, int mantissa, uint8_t zero,
                      uint8_t *block, float *scale)
 {
-    quantise_row(halves, channels, largest_of_row(halves, channels), mantissa, zero, block, scale);
+    quantise_by(largest_of_row(halves, channels), halves, channels, mantissa, zero, block, scale);
 }
 
 static void quantise_as(const uint16_t *halves, int n, int exponent, int mantissa, uint8_t zero,
@@ -216,18 +212,8 @@ static inline void slide_by(uint16_t *top, int n, int by)
     }
 }
 
-/* Largest of 2, 4, 8, ... neighbours, then of two such runs that overlap. In place: what is read lies
- * ahead of what is written. */
-static void slide(uint16_t *top, int n, int length)
-{
-    int run = 1;
-    for (; 2 * run <= length; run *= 2)
-        slide_by(top, n, run);
-    if (run < length)
-        slide_by(top, n, length - run);
-}
-
 #include "../rows.inc"
+#include "blocks.inc"
 #include "avx512vnni_convolve.inc"
 
 /* Float16 without NaN or -0 <-> 16-bit integers of the same order. */
@@ -246,40 +232,6 @@ static void maximum(const uint16_t *const *x, int count, uint16_t *out, int n)
             top = _mm512_max_epi16(top, ordered(_mm512_maskz_loadu_epi16(lanes, x[i] + c)));
         _mm512_mask_storeu_epi16(out + c, lanes, ordered(top));
     }
-}
-
-/* A value that saturates becomes infinite in the conversion and shows as the largest; the sign of zero is
- * lost in an element. */
-static inline __attribute__((always_inline)) uint64_t scale_vectors(
-    int channels, const uint16_t *x, const float *scale, const float *bias,
-    enum bfp_activation activation, int mantissa, uint8_t zero, uint8_t *block, float *block_scale)
-{
-    uint16_t row[BFP_BLOCK];
-    __m256i top = _mm256_setzero_si256();
-    for (int c = 0; c < channels; c += BFP_LANES) {
-        vf t = vf_add(vf_mul(vf_half(x + c), vf_load(scale + c)), vf_load(bias + c));
-        __m256i h = to_half_bits(row_activate(t, activation));
-        top = _mm256_max_epu16(top, _mm256_and_si256(h, _mm256_set1_epi16(0x7fff)));
-        _mm256_storeu_si256((__m256i *)(row + c), h);
-    }
-    unsigned largest = largest_of_16(top);
-    if (largest >= HALF_INFINITE)
-        return scale_block_in_steps(x, scale, bias, activation, channels, mantissa, zero, block,
-                                    block_scale);
-    quantise_row(row, channels, largest, mantissa, zero, block, block_scale);
-    return 0;
-}
-
-static uint64_t scale_block(const uint16_t *x, const float *scale, const float *bias,
-                            enum bfp_activation activation, int channels, int mantissa, uint8_t zero,
-                            uint8_t *block, float *block_scale)
-{
-    if (channels % BFP_LANES != 0)
-        return scale_block_in_steps(x, scale, bias, activation, channels, mantissa, zero, block,
-                                    block_scale);
-    if (channels == BFP_BLOCK && activation == BFP_RELU)
-        return scale_vectors(BFP_BLOCK, x, scale, bias, BFP_RELU, mantissa, zero, block, block_scale);
-    return scale_vectors(channels, x, scale, bias, activation, mantissa, zero, block, block_scale);
 }
 
 static uint64_t to_half_row(const float *x, uint16_t *out, size_t n)
